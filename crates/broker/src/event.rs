@@ -1,0 +1,40 @@
+//! What a broker tells its node.
+
+use pollux_protocol::{Position, Publication, PublicationError, RemoteDisconnect};
+use std::sync::Arc;
+use tokio::{sync::mpsc, time::Instant};
+
+/// Events a broker may be ahead of its node. A full queue slows publishers of
+/// the embedded broker down; the Redis subscriber leaves what it can't take to
+/// Redis's own output buffer.
+pub const EVENT_QUEUE: usize = 1_024;
+
+/// The one queue from a broker to its node. Publications of one stream come in
+/// the order of their positions.
+pub type Events = mpsc::Receiver<Event>;
+
+/// Something that happened at the broker.
+#[derive(Debug)]
+pub enum Event {
+    /// A publication for whoever listens to its stream.
+    Delivery {
+        /// The publication.
+        publication: Arc<Publication>,
+        /// Its place in the stream; `None` if it has none (it is transient, or
+        /// came through a door that gives none).
+        position: Option<Position>,
+        /// When this node's broker got it.
+        received: Instant,
+    },
+    /// Close the sessions with these identifiers.
+    Disconnect(RemoteDisconnect),
+    /// Something came that is not a publication.
+    Malformed(PublicationError),
+    /// Publications may have passed this node by; the number is a lower bound
+    /// of how many, zero if nobody can tell.
+    Gap(u64),
+    /// The broker is connected, for the first time or again.
+    Up,
+    /// The broker lost its connection and is trying to get it back.
+    Down,
+}

@@ -1,0 +1,20 @@
+//! What gives a publication its position, keeps history and carries
+//! publications to every node that wants them.
+//!
+//! A broker knows streams and publications; it knows neither sessions nor HTTP.
+//! What happens to the streams comes back as [`Event`]s on one queue.
+//!
+//! * [`memory`]: one node, everything in the process.
+//! * [`redis`]: many nodes that hear one Redis channel. Live only: no position,
+//!   no history.
+#![forbid(unsafe_code)]
+
+mod broker;
+mod event;
+pub mod memory;
+pub mod redis;
+
+pub use broker::{Broker, BrokerError, History, HistoryError, Since};
+pub use event::{EVENT_QUEUE, Event, Events};
+pub use memory::{MemoryBroker, MemoryConfig};
+pub use redis::{RedisBroker, RedisConfig};

@@ -1,0 +1,1 @@
+//! The Pollux server: an embeddable library and the pollux binary.

@@ -1,0 +1,10 @@
+//! Action Cable, base and extended: what clients say and what they are told.
+
+mod command;
+mod identifier;
+
+pub mod reply;
+
+pub use command::{Command, CommandError, HistoryRequest};
+pub use identifier::{Channel, IdentifierError, StreamRef};
+pub use reply::DisconnectReason;

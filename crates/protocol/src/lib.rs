@@ -1,0 +1,33 @@
+//! Pollux wire formats: bytes in, values out.
+#![forbid(unsafe_code)]
+
+mod json;
+
+mod names;
+mod position;
+
+mod payload;
+mod publication;
+
+mod inbound;
+mod publication_error;
+
+mod frame;
+mod jsonl;
+
+pub mod action_cable;
+
+mod signed_stream;
+
+pub use action_cable::{
+    Channel, Command, CommandError, DisconnectReason, HistoryRequest, IdentifierError, StreamRef,
+};
+pub use frame::Frame;
+pub use inbound::{Inbound, RemoteDisconnect};
+pub use jsonl::lines;
+pub use names::{IDENTIFIER_MAX, Identifier, NameError, STREAM_NAME_MAX, StreamName};
+pub use payload::Payload;
+pub use position::{Epoch, Offset, Position};
+pub use publication::{Meta, Publication};
+pub use publication_error::{PublicationError, PublicationErrorKind};
+pub use signed_stream::{SignedStreamError, StreamVerifier, derived_key};

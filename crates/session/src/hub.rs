@@ -1,0 +1,115 @@
+//! The node's table stream → identifier → sessions, and the fan-out over it.
+
+use crate::session::Session;
+use indexmap::IndexMap;
+use parking_lot::Mutex;
+use pollux_protocol::{Identifier, StreamName};
+use std::{
+    collections::{HashMap, hash_map::RandomState},
+    hash::{BuildHasher, BuildHasherDefault, Hasher},
+    sync::Arc,
+};
+
+const SHARDS: usize = 64;
+
+/// Sessions by the serial number the node gave them: dense, so a delivery
+/// copies them in one pass, and any of them leaves in constant time.
+type Members = IndexMap<u64, Arc<Session>, BuildHasherDefault<SerialHasher>>;
+
+/// The subscribers of one stream.
+type Groups = HashMap<Identifier, Members>;
+
+/// See the module's head.
+#[derive(Debug)]
+pub struct Hub {
+    shards: Vec<Mutex<HashMap<StreamName, Groups>>>,
+    hasher: RandomState,
+}
+
+/// Whom a publication goes to: per identifier, because the frame is encoded
+/// once for each.
+pub type FanOut = Vec<(Identifier, Vec<Arc<Session>>)>;
+
+impl Default for Hub {
+    fn default() -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::new(),
+        }
+    }
+}
+
+impl Hub {
+    /// Adds a subscription. A second call with the same three changes nothing.
+    pub fn subscribe(&self, stream: &StreamName, identifier: &Identifier, session: &Arc<Session>) {
+        self.shard(stream)
+            .lock()
+            .entry(stream.clone())
+            .or_default()
+            .entry(identifier.clone())
+            .or_default()
+            .insert(session.serial(), Arc::clone(session));
+    }
+
+    /// Ends a subscription; whether it was the node's last to this stream.
+    pub fn unsubscribe(&self, stream: &StreamName, identifier: &Identifier, serial: u64) -> bool {
+        let mut shard = self.shard(stream).lock();
+        let Some(groups) = shard.get_mut(stream) else { return false };
+        let Some(members) = groups.get_mut(identifier) else { return false };
+        if members.swap_remove(&serial).is_none() {
+            return false;
+        }
+        if members.is_empty() {
+            groups.remove(identifier);
+        }
+        let last = groups.is_empty();
+        if last {
+            shard.remove(stream);
+        }
+        last
+    }
+
+    /// A copy of a stream's subscribers, made under one short lock.
+    #[must_use]
+    pub fn subscribers(&self, stream: &StreamName) -> FanOut {
+        let shard = self.shard(stream).lock();
+        let Some(groups) = shard.get(stream) else { return Vec::new() };
+        groups
+            .iter()
+            .map(|(identifier, members)| (identifier.clone(), members.values().cloned().collect()))
+            .collect()
+    }
+
+    /// Streams that have a subscriber here. Takes each shard's lock in turn.
+    #[must_use]
+    pub fn streams(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().len()).sum()
+    }
+
+    fn shard(&self, stream: &StreamName) -> &Mutex<HashMap<StreamName, Groups>> {
+        let hash = usize::try_from(self.hasher.hash_one(stream) % SHARDS as u64).unwrap_or(0);
+        &self.shards[hash]
+    }
+}
+
+/// Serial numbers come from the node itself, so one multiplication spreads them
+/// well enough and nobody can aim at collisions.
+#[derive(Clone, Copy, Debug, Default)]
+struct SerialHasher(u64);
+
+impl Hasher for SerialHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, serial: u64) {
+        // 2^64 divided by the golden ratio.
+        self.0 = (self.0 ^ serial).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}

@@ -1,0 +1,140 @@
+//! One request that waits for a session's outbox, and the answer it gets.
+
+use crate::{outbox::Batch, session::Session, time::Time};
+use bytes::{Bytes, BytesMut};
+use pollux_protocol::Frame;
+use std::{
+    sync::Arc,
+    task::{self, Waker},
+    time::Duration,
+};
+
+/// A waiting poll. Dropping it is the client going away: the session lets
+/// another of its polls have what this one would have got.
+#[derive(Debug)]
+pub struct Poll {
+    session: Arc<Session>,
+    /// Names this poll within its session.
+    waiter: u32,
+    /// Whether it has had its answer.
+    answered: bool,
+}
+
+impl Poll {
+    pub(crate) fn new(session: Arc<Session>, waiter: u32) -> Self {
+        Self { session, waiter, answered: false }
+    }
+
+    /// The session that is polled.
+    #[must_use]
+    pub fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+
+    /// The answer, if it is time for one; else `waker` is woken when it may be.
+    ///
+    /// The outbox is looked at and the waker stored under one lock, so no frame
+    /// can fall between "empty" and "parked".
+    pub fn poll_answer(&mut self, now: Time, waker: &Waker) -> task::Poll<Answer> {
+        let answer = self.session.poll_answer(self.waiter, now, waker);
+        self.answered = answer.is_ready();
+        answer
+    }
+}
+
+impl Drop for Poll {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.session.leave(self.waiter);
+        }
+    }
+}
+
+/// What a poll is answered with.
+#[derive(Debug)]
+pub enum Answer {
+    /// Frames, as one body of lines.
+    Frames {
+        /// The lines, each with its newline.
+        body: Bytes,
+        /// Number of the last frame, for `Pollux-Cursor`.
+        cursor: u64,
+        /// Frames before these were lost, for `Pollux-Gap`.
+        gap: bool,
+        /// Frames in the body.
+        frames: usize,
+        /// Of those, frames that were handed out before.
+        redelivered: usize,
+        /// How long the oldest of them waited.
+        waited: Duration,
+        /// To be told what becomes of the answer.
+        delivery: Delivery,
+    },
+    /// Nothing came in time.
+    Empty {
+        /// For `Pollux-Cursor`.
+        cursor: u64,
+    },
+    /// The session is over and there is nothing more to send.
+    Closed {
+        /// Frames were lost with it, for `Pollux-Gap`.
+        gap: bool,
+    },
+}
+
+/// The open end of a handed-out batch. Whoever writes the answer says what
+/// became of it; a `Delivery` that is dropped before [`Delivery::flushed`]
+/// means that the client got nothing, and the frames are pending again.
+#[derive(Debug)]
+pub struct Delivery {
+    session: Arc<Session>,
+    ticket: u32,
+    open: bool,
+}
+
+impl Delivery {
+    pub(crate) fn new(session: Arc<Session>, ticket: u32) -> Self {
+        Self { session, ticket, open: true }
+    }
+
+    /// The last byte of the answer is in the socket.
+    pub fn flushed(&mut self, now: Time) {
+        self.session.delivery_flushed(self.ticket, now);
+        self.open = false;
+    }
+
+    /// The client certainly has the answer: its next request came on the same
+    /// connection, or it closed the connection in good order.
+    pub fn confirm(mut self) {
+        self.session.delivery_confirmed(self.ticket);
+        self.open = false;
+    }
+
+    /// The client certainly does not have the answer: the connection broke.
+    /// Returns how many frames are pending again.
+    pub fn failed(mut self) -> usize {
+        self.open = false;
+        self.session.delivery_failed(self.ticket)
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        if self.open {
+            self.session.delivery_failed(self.ticket);
+        }
+    }
+}
+
+/// One body of all the batch's lines; a single frame is shared, not copied.
+pub(crate) fn body_of(batch: &Batch) -> Bytes {
+    if let [frame] = batch.frames.as_slice() {
+        return frame.line().clone();
+    }
+    let length = batch.frames.iter().map(Frame::len).sum();
+    let mut body = BytesMut::with_capacity(length);
+    for frame in &batch.frames {
+        body.extend_from_slice(frame.line());
+    }
+    body.freeze()
+}

@@ -1,0 +1,1 @@
+//! Starts real nodes and Redis servers for tests, and checks continuity.

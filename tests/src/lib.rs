@@ -1,0 +1,1 @@
+//! Black-box tests of Pollux live in this crate's `tests` folder.
