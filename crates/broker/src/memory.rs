@@ -87,7 +87,8 @@ impl MemoryBroker {
     /// The system has no randomness to give.
     pub fn start(config: MemoryConfig) -> Result<(Arc<Self>, Events), BrokerError> {
         let mut random = [0; 4];
-        getrandom::fill(&mut random).map_err(|error| BrokerError::Unavailable(error.to_string()))?;
+        getrandom::fill(&mut random)
+            .map_err(|error| BrokerError::Unavailable(error.to_string()))?;
         let (events, queue) = mpsc::channel(EVENT_QUEUE);
         let broker = Arc::new(Self {
             config,
@@ -152,11 +153,19 @@ impl MemoryBroker {
 
     fn make_room_for_bytes(&self, shard: &mut Shard, writing: &StreamName) {
         while self.history_bytes() > self.config.max_bytes {
-            let others = shard.iter().filter(|(name, log)| *name != writing && !log.is_empty());
+            let others = shard
+                .iter()
+                .filter(|(name, log)| *name != writing && !log.is_empty());
             let oldest = others.min_by_key(|(_, log)| log.last_write());
             let victim = oldest.map_or_else(|| writing.clone(), |(name, _)| name.clone());
-            let Some(log) = shard.get_mut(&victim) else { return };
-            let freed = if victim == *writing { log.drop_oldest() } else { log.clear() };
+            let Some(log) = shard.get_mut(&victim) else {
+                return;
+            };
+            let freed = if victim == *writing {
+                log.drop_oldest()
+            } else {
+                log.clear()
+            };
             if freed == 0 {
                 return;
             }
@@ -173,12 +182,15 @@ impl MemoryBroker {
     }
 
     fn sweep_shard(&self, index: usize, now: Instant) {
-        let Some(shard) = self.shards.get(index) else { return };
+        let Some(shard) = self.shards.get(index) else {
+            return;
+        };
         let mut shard = shard.lock();
         let ttl = self.config.history_ttl;
         let mut idle = Vec::new();
         for (name, log) in shard.iter_mut() {
-            self.bytes.fetch_sub(log.expire(now, ttl), Ordering::Relaxed);
+            self.bytes
+                .fetch_sub(log.expire(now, ttl), Ordering::Relaxed);
             if now.duration_since(log.last_write()) > ttl * HEAD_TTL_FACTOR {
                 idle.push(name.clone());
             }
@@ -199,13 +211,21 @@ impl Broker for MemoryBroker {
         publication: Publication,
     ) -> BoxFuture<'_, Result<Option<Position>, BrokerError>> {
         Box::pin(async move {
-            let place = self.events.reserve().await.map_err(|_| BrokerError::Stopped)?;
+            let place = self
+                .events
+                .reserve()
+                .await
+                .map_err(|_| BrokerError::Stopped)?;
             let publication = Arc::new(publication);
             let now = moment();
             let mut shard = self.shard(&publication.stream).lock();
-            let position = (!publication.meta.transient)
-                .then(|| self.append(&mut shard, &publication, now));
-            place.send(Event::Delivery { publication, position: position.clone(), received: now.at });
+            let position =
+                (!publication.meta.transient).then(|| self.append(&mut shard, &publication, now));
+            place.send(Event::Delivery {
+                publication,
+                position: position.clone(),
+                received: now.at,
+            });
             Ok(position)
         })
     }
@@ -261,13 +281,17 @@ async fn sweep(broker: Weak<MemoryBroker>, ttl: Duration) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for index in (0..SHARDS).cycle() {
         let now = ticks.tick().await;
-        let Some(broker) = broker.upgrade() else { return };
+        let Some(broker) = broker.upgrade() else {
+            return;
+        };
         broker.sweep_shard(index, now);
     }
 }
 
 fn moment() -> Moment {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since_1970 = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     Moment {
         at: Instant::now(),
         unix: i64::try_from(since_1970.as_secs()).unwrap_or(i64::MAX),

@@ -49,7 +49,9 @@ pub struct RedisConfig {
 impl std::fmt::Debug for RedisConfig {
     /// Without the URL: it may hold a password.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RedisConfig").field("channel", &self.channel).finish_non_exhaustive()
+        f.debug_struct("RedisConfig")
+            .field("channel", &self.channel)
+            .finish_non_exhaustive()
     }
 }
 
@@ -81,8 +83,13 @@ impl RedisBroker {
     /// # Errors
     /// The URL is not one of a Redis server.
     pub fn start(config: RedisConfig) -> Result<(Arc<Self>, Events), BrokerError> {
-        let unavailable = |error: &dyn std::fmt::Display| BrokerError::Unavailable(error.to_string());
-        let info = config.url.as_str().into_connection_info().map_err(|error| unavailable(&error))?;
+        let unavailable =
+            |error: &dyn std::fmt::Display| BrokerError::Unavailable(error.to_string());
+        let info = config
+            .url
+            .as_str()
+            .into_connection_info()
+            .map_err(|error| unavailable(&error))?;
         let command_config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(COMMAND_TIMEOUT))
             .set_response_timeout(Some(COMMAND_TIMEOUT));
@@ -112,7 +119,12 @@ impl RedisBroker {
             hears: Arc::clone(&hears),
         };
         tokio::spawn(stop.clone().run_until_cancelled_owned(subscriber.run()));
-        let broker = Self { pool, channel: config.channel, hears, _stop: stop.drop_guard() };
+        let broker = Self {
+            pool,
+            channel: config.channel,
+            hears,
+            _stop: stop.drop_guard(),
+        };
         Ok((Arc::new(broker), queue))
     }
 
@@ -121,10 +133,16 @@ impl RedisBroker {
         // Without this a publication would be told as accepted while the
         // node's own clients can't get it.
         if !self.is_ready() {
-            return Err(BrokerError::Unavailable("not connected to Redis".to_owned()));
+            return Err(BrokerError::Unavailable(
+                "not connected to Redis".to_owned(),
+            ));
         }
-        let unavailable = |error: &dyn std::fmt::Display| BrokerError::Unavailable(error.to_string());
-        let mut connection = self.pool.get().await.map_err(|error| unavailable(&error))?;
+        let unavailable =
+            |error: &dyn std::fmt::Display| BrokerError::Unavailable(error.to_string());
+        // Boxed: deadpool's future is several kilobytes.
+        let mut connection = Box::pin(self.pool.get())
+            .await
+            .map_err(|error| unavailable(&error))?;
         let heard: u64 = ::redis::cmd("PUBLISH")
             .arg(&self.channel)
             .arg(message)

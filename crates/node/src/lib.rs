@@ -1,1 +1,31 @@
-//! The Pollux server: an embeddable library and the pollux binary.
+//! The Pollux server: an embeddable library, and the parts of the `pollux`
+//! program.
+//!
+//! # Layout
+//!
+//! * [`config`]: every option, and where its value came from.
+//! * [`node`]: builds a node and runs it.
+//! * [`auth`]: who may connect and what they may hear.
+//! * `runtime`: wires broker → hub → sessions.
+//! * `longpoll`: a poll without HTTP; `http`: the doors with it.
+//! * `server`: the accept loop; `telemetry`: logs and metrics.
+#![forbid(unsafe_code)]
+
+pub mod auth;
+pub mod config;
+pub mod node;
+
+mod banner;
+mod clock;
+mod http;
+mod longpoll;
+mod runtime;
+mod server;
+mod telemetry;
+
+pub use auth::{Authenticator, ConnectRequest, Verdict};
+pub use config::Config;
+pub use node::{Builder, Node, NodeError};
+
+/// Runs the `pollux` program on a configuration until a signal stops it.
+pub mod program;

@@ -48,7 +48,14 @@ pub struct Deadlines {
 impl Default for Deadlines {
     fn default() -> Self {
         let slots = (0..SLOTS).map(|_| Vec::new()).collect();
-        Self { wheel: Mutex::new(Wheel { slots, done: 0, entries: 0 }), now: AtomicU64::new(0) }
+        Self {
+            wheel: Mutex::new(Wheel {
+                slots,
+                done: 0,
+                entries: 0,
+            }),
+            now: AtomicU64::new(0),
+        }
     }
 }
 
@@ -82,7 +89,9 @@ impl Deadlines {
         // A node that slept longer than one round looks at each slot once.
         let from = (wheel.done + 1).max(until.saturating_sub(SLOTS - 1));
         for tick in from..=until {
-            let Some(slot) = wheel.slots.get_mut(index(tick % SLOTS)) else { continue };
+            let Some(slot) = wheel.slots.get_mut(index(tick % SLOTS)) else {
+                continue;
+            };
             let entries = std::mem::take(slot);
             wheel.entries -= entries.len();
             due.extend(entries.into_iter().map(|entry| (entry.tick, entry.session)));

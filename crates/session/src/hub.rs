@@ -54,8 +54,12 @@ impl Hub {
     /// Ends a subscription; whether it was the node's last to this stream.
     pub fn unsubscribe(&self, stream: &StreamName, identifier: &Identifier, serial: u64) -> bool {
         let mut shard = self.shard(stream).lock();
-        let Some(groups) = shard.get_mut(stream) else { return false };
-        let Some(members) = groups.get_mut(identifier) else { return false };
+        let Some(groups) = shard.get_mut(stream) else {
+            return false;
+        };
+        let Some(members) = groups.get_mut(identifier) else {
+            return false;
+        };
         if members.swap_remove(&serial).is_none() {
             return false;
         }
@@ -73,7 +77,9 @@ impl Hub {
     #[must_use]
     pub fn subscribers(&self, stream: &StreamName) -> FanOut {
         let shard = self.shard(stream).lock();
-        let Some(groups) = shard.get(stream) else { return Vec::new() };
+        let Some(groups) = shard.get(stream) else {
+            return Vec::new();
+        };
         groups
             .iter()
             .map(|(identifier, members)| (identifier.clone(), members.values().cloned().collect()))

@@ -215,7 +215,10 @@ impl Outbox {
         if self.next < self.end() {
             match spans.last_mut() {
                 Some(span) if span.end == self.next => span.end = self.end(),
-                _ => spans.push(Span { start: self.next, end: self.end() }),
+                _ => spans.push(Span {
+                    start: self.next,
+                    end: self.end(),
+                }),
             }
         }
         self.next = self.end();
@@ -228,7 +231,12 @@ impl Outbox {
         self.next_ticket = self.next_ticket.wrapping_add(1);
         let gap = std::mem::take(&mut self.gap);
         let last = spans.last().map_or(self.next, |span| span.end) - 1;
-        self.taken.push(Taken { ticket, spans, flushed: None, gap });
+        self.taken.push(Taken {
+            ticket,
+            spans,
+            flushed: None,
+            gap,
+        });
         Some(Batch {
             ticket,
             frames,
@@ -250,9 +258,7 @@ impl Outbox {
     pub fn was_flushed(&self, number: u64) -> bool {
         let holds = |span: &Span| (span.start..span.end).contains(&number);
         let on_its_way = |taken: &Taken| taken.flushed.is_none() && taken.spans.iter().any(holds);
-        number < self.next
-            && !self.returned.iter().any(holds)
-            && !self.taken.iter().any(on_its_way)
+        number < self.next && !self.returned.iter().any(holds) && !self.taken.iter().any(on_its_way)
     }
 
     /// The batch did not reach the client: its frames are pending again.
@@ -275,7 +281,9 @@ impl Outbox {
     pub fn settle(&mut self, now: Time) {
         if self.acked.is_none() && !self.taken.is_empty() {
             self.taken.retain(|taken| {
-                taken.flushed.is_none_or(|flushed| now.since(flushed) < SETTLE_AFTER)
+                taken
+                    .flushed
+                    .is_none_or(|flushed| now.since(flushed) < SETTLE_AFTER)
             });
             self.compact();
         }
@@ -305,7 +313,12 @@ impl Outbox {
     /// Drops everything; the session is over.
     pub fn clear(&mut self) {
         let next = self.end();
-        *self = Self { first: next, next, next_ticket: self.next_ticket, ..Self::default() };
+        *self = Self {
+            first: next,
+            next,
+            next_ticket: self.next_ticket,
+            ..Self::default()
+        };
     }
 
     fn append(&mut self, frame: Frame) {
@@ -344,7 +357,11 @@ impl Outbox {
                 self.next = self.first;
                 self.gap = true;
                 dropped += 1;
-            } else if self.returned.first().is_some_and(|span| span.start == number) {
+            } else if self
+                .returned
+                .first()
+                .is_some_and(|span| span.start == number)
+            {
                 if let Some(span) = self.returned.first_mut() {
                     span.start += 1;
                 }
@@ -376,7 +393,10 @@ impl Outbox {
             for span in &taken.spans {
                 // Frames below `first` were dropped while the batch was out.
                 *gap |= span.start < first;
-                let span = Span { start: span.start.max(first), end: span.end };
+                let span = Span {
+                    start: span.start.max(first),
+                    end: span.end,
+                };
                 if span.start < span.end {
                     count += span.end - span.start;
                     let at = returned.partition_point(|other| other.start < span.start);

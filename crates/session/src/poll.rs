@@ -22,7 +22,11 @@ pub struct Poll {
 
 impl Poll {
     pub(crate) fn new(session: Arc<Session>, waiter: u32) -> Self {
-        Self { session, waiter, answered: false }
+        Self {
+            session,
+            waiter,
+            answered: false,
+        }
     }
 
     /// The session that is polled.
@@ -65,8 +69,9 @@ pub enum Answer {
         frames: usize,
         /// Of those, frames that were handed out before.
         redelivered: usize,
-        /// How long the oldest of them waited.
-        waited: Duration,
+        /// How long the oldest publication among them waited; `None` if all are
+        /// replies.
+        waited: Option<Duration>,
         /// To be told what becomes of the answer.
         delivery: Delivery,
     },
@@ -94,7 +99,11 @@ pub struct Delivery {
 
 impl Delivery {
     pub(crate) fn new(session: Arc<Session>, ticket: u32) -> Self {
-        Self { session, ticket, open: true }
+        Self {
+            session,
+            ticket,
+            open: true,
+        }
     }
 
     /// The last byte of the answer is in the socket.

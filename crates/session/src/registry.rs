@@ -3,7 +3,7 @@
 use crate::{session::Session, token::Token};
 use parking_lot::Mutex;
 use std::{
-    collections::{HashMap, hash_map::RandomState},
+    collections::{HashMap, HashSet, hash_map::RandomState},
     hash::BuildHasher,
     sync::{
         Arc,
@@ -28,6 +28,8 @@ pub struct Registry {
 pub struct Census {
     /// Open sessions.
     pub sessions: usize,
+    /// Open sessions with different identifiers.
+    pub unique: usize,
     /// Polls that wait.
     pub parked: usize,
     /// Subscriptions.
@@ -88,7 +90,13 @@ impl Registry {
     pub fn select(&self, mut which: impl FnMut(&Session) -> bool) -> Vec<Arc<Session>> {
         let mut found = Vec::new();
         for shard in &self.shards {
-            found.extend(shard.lock().values().filter(|session| which(session)).cloned());
+            found.extend(
+                shard
+                    .lock()
+                    .values()
+                    .filter(|session| which(session))
+                    .cloned(),
+            );
         }
         found
     }
@@ -97,9 +105,13 @@ impl Registry {
     #[must_use]
     pub fn census(&self) -> Census {
         let mut census = Census::default();
+        let mut seen = HashSet::new();
         for shard in &self.shards {
             for session in shard.lock().values() {
-                session.count_into(&mut census);
+                let is_open = session.count_into(&mut census);
+                let identifiers = session.named_identifiers();
+                let is_new = identifiers.is_none_or(|name| seen.insert(self.hasher.hash_one(name)));
+                census.unique += usize::from(is_open && is_new);
             }
         }
         census

@@ -54,6 +54,11 @@ pub struct Session {
     state: Mutex<State>,
 }
 
+/// Commands in the order they came. Boxed by its owner, because almost no
+/// session ever has any for longer than a moment.
+#[derive(Debug, Default)]
+struct Waiting(VecDeque<Command>);
+
 #[derive(Debug)]
 struct State {
     phase: Phase,
@@ -69,7 +74,7 @@ struct State {
     /// Commands are being worked on; their replies go out together.
     busy: bool,
     /// Commands that came while others were being worked on.
-    commands: Option<Box<VecDeque<Command>>>,
+    commands: Option<Box<Waiting>>,
     /// When the last poll left.
     idle_since: Time,
     /// When the oldest pending publication came; [`Time::NEVER`] if none.
@@ -184,6 +189,11 @@ impl Session {
         }
     }
 
+    /// The connection identifiers, if the session has any but its `sid`.
+    pub(crate) fn named_identifiers(&self) -> Option<&str> {
+        self.identifiers.as_deref()
+    }
+
     /// Whether a remote command that names `identifiers` means this session.
     /// The text is compared exactly.
     #[must_use]
@@ -228,14 +238,24 @@ impl Session {
         let id = state.next_waiter;
         state.next_waiter = id.wrapping_add(1);
         let prompt = state.outbox.has_pending();
-        let waiting = state.waiters.iter().filter(|waiter| !waiter.evicted).count();
+        let waiting = state
+            .waiters
+            .iter()
+            .filter(|waiter| !waiter.evicted)
+            .count();
         if waiting >= self.shared.config.max_waiting
             && let Some(oldest) = state.waiters.iter_mut().find(|waiter| !waiter.evicted)
         {
             oldest.evicted = true;
             evicted = oldest.waker.take();
         }
-        state.waiters.push(Waiter { id, deadline, prompt, evicted: false, waker: None });
+        state.waiters.push(Waiter {
+            id,
+            deadline,
+            prompt,
+            evicted: false,
+            waker: None,
+        });
         drop(state);
         if let Some(waker) = evicted {
             waker.wake();
@@ -251,7 +271,9 @@ impl Session {
     ) -> task::Poll<Answer> {
         let mut state = self.state.lock();
         let Some(at) = state.waiters.iter().position(|waiter| waiter.id == id) else {
-            return task::Poll::Ready(Answer::Empty { cursor: state.outbox.cursor() });
+            return task::Poll::Ready(Answer::Empty {
+                cursor: state.outbox.cursor(),
+            });
         };
         let verdict = state.verdict(at, &self.shared.config, now);
         if verdict == Verdict::Wait {
@@ -267,8 +289,12 @@ impl Session {
         state.waiters.remove(at);
         let answer = match verdict {
             Verdict::Take => self.take(&mut state, now),
-            Verdict::Closed(reason) => Answer::Closed { gap: reason == CloseReason::Overflow },
-            Verdict::Empty | Verdict::Wait => Answer::Empty { cursor: state.outbox.cursor() },
+            Verdict::Closed(reason) => Answer::Closed {
+                gap: reason == CloseReason::Overflow,
+            },
+            Verdict::Empty | Verdict::Wait => Answer::Empty {
+                cursor: state.outbox.cursor(),
+            },
         };
         if state.waiters.is_empty() {
             state.idle_since = now;
@@ -292,20 +318,21 @@ impl Session {
     }
 
     fn take(self: &Arc<Self>, state: &mut State, now: Time) -> Answer {
-        let waited = if state.oldest == Time::NEVER { now } else { state.oldest };
         let Some(batch) = state.outbox.take() else {
-            return Answer::Empty { cursor: state.outbox.cursor() };
+            return Answer::Empty {
+                cursor: state.outbox.cursor(),
+            };
         };
         state.flush_at = now + self.shared.config.flush_interval;
         state.urgent = false;
-        state.oldest = Time::NEVER;
+        let oldest = std::mem::replace(&mut state.oldest, Time::NEVER);
         Answer::Frames {
             body: body_of(&batch),
             cursor: batch.last,
             gap: batch.gap,
             frames: batch.frames.len(),
             redelivered: batch.redelivered,
-            waited: now.since(waited),
+            waited: (oldest != Time::NEVER).then(|| now.since(oldest)),
             delivery: Delivery::new(Arc::clone(self), batch.ticket),
         }
     }
@@ -315,7 +342,11 @@ impl Session {
     pub(crate) fn delivery_flushed(self: &Arc<Self>, ticket: u32, now: Time) {
         let mut state = self.state.lock();
         state.outbox.flushed(ticket, now);
-        let State { outbox, subscriptions, .. } = &mut *state;
+        let State {
+            outbox,
+            subscriptions,
+            ..
+        } = &mut *state;
         subscriptions.flushed(|number| outbox.was_flushed(number), now);
         let waker = state.settled(self, now);
         drop(state);
@@ -356,7 +387,10 @@ impl Session {
         }
         if let Some(held) = state.subscriptions.held(identifier) {
             if held.len() < config.max_frames {
-                held.push(Held { offset, frame: frame.clone() });
+                held.push(Held {
+                    offset,
+                    frame: frame.clone(),
+                });
                 return Delivered::Queued;
             }
             return self.overflow(state, now);
@@ -418,7 +452,7 @@ impl Session {
     /// returns `None`. `None`: too many wait already, and none was queued.
     pub fn enqueue(&self, commands: Vec<Command>) -> Option<bool> {
         let mut state = self.state.lock();
-        let waiting = state.commands.get_or_insert_default();
+        let waiting = &mut state.commands.get_or_insert_default().0;
         if waiting.len() + commands.len() > MAX_WAITING_COMMANDS {
             return None;
         }
@@ -429,7 +463,11 @@ impl Session {
     /// The next command to work on. `None` ends the work: the replies may go.
     pub fn next_command(self: &Arc<Self>, now: Time) -> Option<Command> {
         let mut state = self.state.lock();
-        if let Some(command) = state.commands.as_mut().and_then(|waiting| waiting.pop_front()) {
+        if let Some(command) = state
+            .commands
+            .as_mut()
+            .and_then(|waiting| waiting.0.pop_front())
+        {
             return Some(command);
         }
         state.commands = None;
@@ -531,7 +569,11 @@ impl Session {
     /// The stream of a confirmed or pending subscription.
     #[must_use]
     pub fn stream_of(&self, identifier: &Identifier) -> Option<StreamName> {
-        self.state.lock().subscriptions.find(identifier).map(|known| known.stream.clone())
+        self.state
+            .lock()
+            .subscriptions
+            .find(identifier)
+            .map(|known| known.stream.clone())
     }
 
     /// Ends a subscription, if there is one.
@@ -570,13 +612,16 @@ impl Session {
         Due::Alive
     }
 
-    pub(crate) fn count_into(&self, census: &mut Census) {
+    /// Adds this session to a count; whether it is open.
+    pub(crate) fn count_into(&self, census: &mut Census) -> bool {
         let state = self.state.lock();
-        census.sessions += usize::from(state.phase == Phase::Open);
+        let is_open = state.phase == Phase::Open;
+        census.sessions += usize::from(is_open);
         census.parked += state.waiters.len();
         census.subscriptions += state.subscriptions.len();
         census.outbox_frames += state.outbox.len();
         census.outbox_bytes += state.outbox.bytes();
+        is_open
     }
 }
 
@@ -634,7 +679,9 @@ impl State {
     }
 
     fn verdict(&self, at: usize, config: &PollConfig, now: Time) -> Verdict {
-        let Some(waiter) = self.waiters.get(at) else { return Verdict::Empty };
+        let Some(waiter) = self.waiters.get(at) else {
+            return Verdict::Empty;
+        };
         if let Phase::Closed(reason) = self.phase {
             return Verdict::Closed(reason);
         }
@@ -647,7 +694,11 @@ impl State {
         // the newest one.
         let told_here = first_in_line && self.outbox.has_pending();
         let over = self.phase == Phase::Closing && !told_here;
-        if waiter.evicted || over || now >= waiter.deadline { Verdict::Empty } else { Verdict::Wait }
+        if waiter.evicted || over || now >= waiter.deadline {
+            Verdict::Empty
+        } else {
+            Verdict::Wait
+        }
     }
 
     /// Wakes the poll that is first in line if it would be answered; else makes
@@ -700,7 +751,10 @@ impl State {
     }
 
     fn all_wakers(&mut self) -> Wakers {
-        self.waiters.iter_mut().filter_map(|waiter| waiter.waker.take()).collect()
+        self.waiters
+            .iter_mut()
+            .filter_map(|waiter| waiter.waker.take())
+            .collect()
     }
 
     fn arm(&mut self, session: &Arc<Session>, at: Time) {
@@ -712,7 +766,10 @@ impl State {
     }
 
     fn arm_keepalive(&mut self, session: &Arc<Session>) {
-        self.arm(session, self.idle_since + session.shared.config.keepalive_timeout);
+        self.arm(
+            session,
+            self.idle_since + session.shared.config.keepalive_timeout,
+        );
     }
 
     /// Arms the earliest of the deadlines that are still to come.

@@ -22,8 +22,13 @@ pub struct Subscription {
     /// When that frame reached the socket.
     confirmed_at: Option<Time>,
     /// Frames that arrived while history is being read; `None` when live.
-    hold: Option<Box<Vec<Held>>>,
+    hold: Option<Box<Hold>>,
 }
+
+/// Live frames that wait. Boxed by its owner, because almost no subscription
+/// ever has one for longer than a moment.
+#[derive(Debug, Default)]
+struct Hold(Vec<Held>);
 
 /// A live frame that waits for the end of a replay.
 #[derive(Debug)]
@@ -70,8 +75,14 @@ impl Subscriptions {
         max: usize,
         now: Time,
     ) -> Begin {
-        if let Some(known) = self.list.iter().find(|known| known.identifier == *identifier) {
-            let lost = known.confirmed_at.is_some_and(|at| now.since(at) > RECONFIRM_AFTER);
+        if let Some(known) = self
+            .list
+            .iter()
+            .find(|known| known.identifier == *identifier)
+        {
+            let lost = known
+                .confirmed_at
+                .is_some_and(|at| now.since(at) > RECONFIRM_AFTER);
             return if lost { Begin::Reconfirm } else { Begin::Known };
         }
         if self.list.len() >= max {
@@ -94,12 +105,18 @@ impl Subscriptions {
     }
 
     pub(crate) fn find(&self, identifier: &Identifier) -> Option<&Subscription> {
-        self.list.iter().find(|known| known.identifier == *identifier)
+        self.list
+            .iter()
+            .find(|known| known.identifier == *identifier)
     }
 
     /// Remembers that frame `number` confirms `identifier`.
     pub(crate) fn confirmed(&mut self, identifier: &Identifier, number: u64) {
-        if let Some(known) = self.list.iter_mut().find(|known| known.identifier == *identifier) {
+        if let Some(known) = self
+            .list
+            .iter_mut()
+            .find(|known| known.identifier == *identifier)
+        {
             if known.confirmed_by.is_none() || known.confirmed_at.is_some() {
                 self.unflushed += 1;
             }
@@ -114,7 +131,9 @@ impl Subscriptions {
             return;
         }
         for known in &mut self.list {
-            let Some(number) = known.confirmed_by else { continue };
+            let Some(number) = known.confirmed_by else {
+                continue;
+            };
             if known.confirmed_at.is_none() && was_flushed(number) {
                 known.confirmed_at = Some(now);
                 self.unflushed -= 1;
@@ -123,7 +142,11 @@ impl Subscriptions {
     }
 
     pub(crate) fn hold(&mut self, identifier: &Identifier) -> bool {
-        let Some(known) = self.list.iter_mut().find(|known| known.identifier == *identifier) else {
+        let Some(known) = self
+            .list
+            .iter_mut()
+            .find(|known| known.identifier == *identifier)
+        else {
             return false;
         };
         if known.hold.is_none() {
@@ -135,10 +158,13 @@ impl Subscriptions {
 
     /// Ends a hold; `None` if there was none.
     pub(crate) fn release(&mut self, identifier: &Identifier) -> Option<Vec<Held>> {
-        let known = self.list.iter_mut().find(|known| known.identifier == *identifier)?;
+        let known = self
+            .list
+            .iter_mut()
+            .find(|known| known.identifier == *identifier)?;
         let held = known.hold.take()?;
         self.holding -= 1;
-        Some(*held)
+        Some(held.0)
     }
 
     /// The place for a live frame of `identifier` if it must wait.
@@ -146,12 +172,18 @@ impl Subscriptions {
         if self.holding == 0 {
             return None;
         }
-        let known = self.list.iter_mut().find(|known| known.identifier == *identifier)?;
-        known.hold.as_deref_mut()
+        let known = self
+            .list
+            .iter_mut()
+            .find(|known| known.identifier == *identifier)?;
+        known.hold.as_deref_mut().map(|hold| &mut hold.0)
     }
 
     pub(crate) fn remove(&mut self, identifier: &Identifier) -> Option<Subscription> {
-        let at = self.list.iter().position(|known| known.identifier == *identifier)?;
+        let at = self
+            .list
+            .iter()
+            .position(|known| known.identifier == *identifier)?;
         let removed = self.list.swap_remove(at);
         self.holding -= usize::from(removed.hold.is_some());
         self.unflushed -=

@@ -55,7 +55,13 @@ mod tests {
             let token = Token::from_random(bits);
             assert_eq!(Token::parse(&token.text()), Some(token));
         }
-        for wrong in ["", "null", "AAAAAAAAAAAAAAAAAAAAA", "AAAAAAAAAAAAAAAAAAAAA=", "AAAAAAAAAAAAAAAAAAAAAAA"] {
+        for wrong in [
+            "",
+            "null",
+            "AAAAAAAAAAAAAAAAAAAAA",
+            "AAAAAAAAAAAAAAAAAAAAA=",
+            "AAAAAAAAAAAAAAAAAAAAAAA",
+        ] {
             assert_eq!(Token::parse(wrong), None, "{wrong}");
         }
         // The last character holds two bits of padding that must be zero.

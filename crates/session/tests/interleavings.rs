@@ -1,5 +1,6 @@
 //! A session under arbitrary interleavings of publishing, polling, aborting,
 //! losing answers and overlapping polls.
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 use pollux_protocol::{Frame, Identifier, StreamName};
 use pollux_session::{
@@ -70,14 +71,23 @@ struct World {
 
 impl World {
     fn new(cursor: Option<u64>) -> Self {
-        let config = PollConfig { keepalive_timeout: Duration::from_secs(3_600), ..PollConfig::default() };
-        let shared = Arc::new(Shared { config, ..Shared::default() });
+        let config = PollConfig {
+            keepalive_timeout: Duration::from_secs(3_600),
+            ..PollConfig::default()
+        };
+        let shared = Arc::new(Shared {
+            config,
+            ..Shared::default()
+        });
         let now = Time::from_origin(Duration::from_secs(1));
         let token = Token::from_random(7);
         let session = Session::new(1, token, token, None, Arc::clone(&shared), now);
         let identifier = Identifier::try_new("room").unwrap();
         let stream = StreamName::try_new("room").unwrap();
-        assert_eq!(session.begin_subscription(&identifier, &stream, now), Begin::New);
+        assert_eq!(
+            session.begin_subscription(&identifier, &stream, now),
+            Begin::New
+        );
         assert!(session.release(&identifier, Replay::default(), now));
         Self {
             shared,
@@ -96,12 +106,14 @@ impl World {
     fn publish(&mut self) {
         self.published += 1;
         let frame = Frame::from_json(self.published.to_string().into_bytes());
-        self.session.deliver(&self.identifier, &frame, None, self.now);
+        self.session
+            .deliver(&self.identifier, &frame, None, self.now);
     }
 
     fn poll(&mut self) {
         self.session.arrive(self.cursor, self.now).unwrap();
-        self.polls.push(self.session.park(self.now + self.shared.config.interval));
+        self.polls
+            .push(self.session.park(self.now + self.shared.config.interval));
     }
 
     fn look(&mut self, index: usize) {
@@ -114,7 +126,14 @@ impl World {
         };
         self.polls.remove(index);
         match answer {
-            Answer::Frames { body, cursor, frames, delivery, gap, .. } => {
+            Answer::Frames {
+                body,
+                cursor,
+                frames,
+                delivery,
+                gap,
+                ..
+            } => {
                 assert!(!gap);
                 let body: Vec<u64> = std::str::from_utf8(&body)
                     .unwrap()
@@ -122,7 +141,11 @@ impl World {
                     .map(|line| line.parse().unwrap())
                     .collect();
                 assert_eq!(body.len(), frames);
-                self.ways.push(Way { body, last: cursor, delivery });
+                self.ways.push(Way {
+                    body,
+                    last: cursor,
+                    delivery,
+                });
             }
             Answer::Empty { cursor } => self.claimed = self.claimed.max(cursor),
             Answer::Closed { .. } => panic!("nothing closes this session"),
@@ -130,12 +153,18 @@ impl World {
     }
 
     fn receive(&mut self, index: usize) {
-        let Some(mut way) = self.pick(index) else { return };
+        let Some(mut way) = self.pick(index) else {
+            return;
+        };
         way.delivery.flushed(self.now);
         if let Some(cursor) = &mut self.cursor {
             // The client knows the numbers and skips what it has.
             let first = way.last + 1 - way.body.len() as u64;
-            let new = way.body.iter().enumerate().filter(|(at, _)| first + *at as u64 > *cursor);
+            let new = way
+                .body
+                .iter()
+                .enumerate()
+                .filter(|(at, _)| first + *at as u64 > *cursor);
             self.received.extend(new.map(|(_, frame)| *frame));
             *cursor = way.last.max(*cursor);
         } else {
@@ -172,7 +201,10 @@ impl World {
                 let mut due = Vec::new();
                 self.shared.deadlines.advance(self.now, &mut due);
                 for (tick, session) in due {
-                    assert!(matches!(session.upgrade().unwrap().due(tick, self.now), Due::Alive));
+                    assert!(matches!(
+                        session.upgrade().unwrap().due(tick, self.now),
+                        Due::Alive
+                    ));
                 }
             }
         }

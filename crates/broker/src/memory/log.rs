@@ -36,7 +36,12 @@ pub(super) struct Log {
 
 impl Log {
     pub(super) fn new(epoch: Epoch, now: Instant) -> Self {
-        Self { epoch, last: 0, last_write: now, entries: VecDeque::new() }
+        Self {
+            epoch,
+            last: 0,
+            last_write: now,
+            entries: VecDeque::new(),
+        }
     }
 
     pub(super) const fn last_write(&self) -> Instant {
@@ -61,7 +66,11 @@ impl Log {
     ) -> (Position, usize, usize) {
         self.last += 1;
         self.last_write = now.at;
-        let entry = Entry { offset: self.last, at: now, publication: Arc::clone(publication) };
+        let entry = Entry {
+            offset: self.last,
+            at: now,
+            publication: Arc::clone(publication),
+        };
         let added = size(&entry);
         self.entries.push_back(entry);
         let mut removed = 0;
@@ -106,7 +115,10 @@ impl Log {
                 if offset > self.last {
                     return Err(HistoryError::Beyond);
                 }
-                let kept_from = self.entries.front().map_or(self.last + 1, |entry| entry.offset);
+                let kept_from = self
+                    .entries
+                    .front()
+                    .map_or(self.last + 1, |entry| entry.offset);
                 if offset + 1 < kept_from {
                     return Err(HistoryError::Truncated);
                 }
@@ -121,7 +133,10 @@ impl Log {
     }
 
     fn position(&self, offset: u64) -> Position {
-        Position { epoch: self.epoch.clone(), offset: Offset::new(offset) }
+        Position {
+            epoch: self.epoch.clone(),
+            offset: Offset::new(offset),
+        }
     }
 }
 

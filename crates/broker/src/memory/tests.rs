@@ -10,19 +10,29 @@ fn publication(stream: &str, text: &str) -> Publication {
 }
 
 fn at(position: &Position, offset: u64) -> Since {
-    Since::Position(Position { epoch: position.epoch.clone(), offset: Offset::new(offset) })
+    Since::Position(Position {
+        epoch: position.epoch.clone(),
+        offset: Offset::new(offset),
+    })
 }
 
 async fn fill(broker: &MemoryBroker, stream: &str, count: usize) -> Position {
     let mut last = None;
     for number in 0..count {
-        last = broker.publish(publication(stream, &number.to_string())).await.unwrap();
+        last = broker
+            .publish(publication(stream, &number.to_string()))
+            .await
+            .unwrap();
     }
     last.unwrap()
 }
 
 fn offsets(history: &History) -> Vec<u64> {
-    history.entries.iter().map(|(position, _)| position.offset.get()).collect()
+    history
+        .entries
+        .iter()
+        .map(|(position, _)| position.offset.get())
+        .collect()
 }
 
 fn start(config: MemoryConfig) -> (Arc<MemoryBroker>, Events) {
@@ -34,7 +44,11 @@ async fn positions_have_no_gaps_and_events_come_in_their_order() {
     let (broker, mut events) = start(MemoryConfig::default());
     fill(&broker, "a", 3).await;
     for expected in 1..=3 {
-        let Some(Event::Delivery { position: Some(position), .. }) = events.recv().await else {
+        let Some(Event::Delivery {
+            position: Some(position),
+            ..
+        }) = events.recv().await
+        else {
             panic!("an event without a position");
         };
         assert_eq!(position.offset.get(), expected);
@@ -43,38 +57,76 @@ async fn positions_have_no_gaps_and_events_come_in_their_order() {
 
 #[tokio::test(start_paused = true)]
 async fn history_is_read_by_position_and_by_time() {
-    let (broker, _events) = start(MemoryConfig { history_limit: 3, ..MemoryConfig::default() });
+    let (broker, _events) = start(MemoryConfig {
+        history_limit: 3,
+        ..MemoryConfig::default()
+    });
     let head = fill(&broker, "a", 5).await;
     let stream = StreamName::try_new("a").unwrap();
     let read = async |since| broker.history(&stream, since).await;
     assert_eq!(offsets(&read(at(&head, 2)).await.unwrap()), [3, 4, 5]);
     assert_eq!(offsets(&read(at(&head, 5)).await.unwrap()), [0_u64; 0]);
-    assert!(matches!(read(at(&head, 1)).await, Err(HistoryError::Truncated)));
-    assert!(matches!(read(at(&head, 6)).await, Err(HistoryError::Beyond)));
-    let other = Position { epoch: Epoch::new("other"), offset: Offset::new(5) };
-    assert!(matches!(read(Since::Position(other)).await, Err(HistoryError::Epoch)));
+    assert!(matches!(
+        read(at(&head, 1)).await,
+        Err(HistoryError::Truncated)
+    ));
+    assert!(matches!(
+        read(at(&head, 6)).await,
+        Err(HistoryError::Beyond)
+    ));
+    let other = Position {
+        epoch: Epoch::new("other"),
+        offset: Offset::new(5),
+    };
+    assert!(matches!(
+        read(Since::Position(other)).await,
+        Err(HistoryError::Epoch)
+    ));
     assert_eq!(offsets(&read(Since::Time(0)).await.unwrap()), [3, 4, 5]);
-    assert_eq!(offsets(&read(Since::Time(i64::MAX)).await.unwrap()), [0_u64; 0]);
+    assert_eq!(
+        offsets(&read(Since::Time(i64::MAX)).await.unwrap()),
+        [0_u64; 0]
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn history_of_an_unknown_stream_is_empty_by_time_and_refused_by_position() {
     let (broker, _events) = start(MemoryConfig::default());
     let stream = StreamName::try_new("nobody").unwrap();
-    assert!(broker.history(&stream, Since::Time(0)).await.unwrap().entries.is_empty());
-    let position = Position { epoch: Epoch::new("e"), offset: Offset::new(1) };
+    assert!(
+        broker
+            .history(&stream, Since::Time(0))
+            .await
+            .unwrap()
+            .entries
+            .is_empty()
+    );
+    let position = Position {
+        epoch: Epoch::new("e"),
+        offset: Offset::new(1),
+    };
     let refused = broker.history(&stream, Since::Position(position)).await;
     assert!(matches!(refused, Err(HistoryError::Unknown)));
 }
 
 #[tokio::test(start_paused = true)]
 async fn history_expires_and_an_idle_stream_comes_back_in_a_new_epoch() {
-    let config = MemoryConfig { history_ttl: Duration::from_secs(10), ..MemoryConfig::default() };
+    let config = MemoryConfig {
+        history_ttl: Duration::from_secs(10),
+        ..MemoryConfig::default()
+    };
     let (broker, _events) = start(config);
     let old = fill(&broker, "a", 2).await;
     let stream = StreamName::try_new("a").unwrap();
     tokio::time::sleep(Duration::from_secs(11)).await;
-    assert!(broker.history(&stream, Since::Time(0)).await.unwrap().entries.is_empty());
+    assert!(
+        broker
+            .history(&stream, Since::Time(0))
+            .await
+            .unwrap()
+            .entries
+            .is_empty()
+    );
     // The counter outlives the history.
     let next = fill(&broker, "a", 1).await;
     assert_eq!((next.offset.get(), &next.epoch), (3, &old.epoch));
@@ -91,26 +143,41 @@ async fn transient_publications_have_no_position_and_leave_no_trace() {
     let mut transient = publication("a", "1");
     transient.meta.transient = true;
     assert_eq!(broker.publish(transient).await.unwrap(), None);
-    assert!(matches!(events.recv().await, Some(Event::Delivery { position: None, .. })));
+    assert!(matches!(
+        events.recv().await,
+        Some(Event::Delivery { position: None, .. })
+    ));
     assert_eq!(broker.history_streams(), 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn streams_and_bytes_are_bounded() {
-    let config = MemoryConfig { max_streams: 64, max_bytes: 64 << 10, ..MemoryConfig::default() };
+    let config = MemoryConfig {
+        max_streams: 64,
+        max_bytes: 64 << 10,
+        ..MemoryConfig::default()
+    };
     let (broker, mut events) = start(config);
     tokio::spawn(async move { while events.recv().await.is_some() {} });
     for number in 0..1_000 {
         fill(&broker, &format!("stream {number}"), 1).await;
     }
     // A shard without a stream to forget may exceed the bound by one.
-    assert!(broker.history_streams() <= 64 + SHARDS, "{}", broker.history_streams());
+    assert!(
+        broker.history_streams() <= 64 + SHARDS,
+        "{}",
+        broker.history_streams()
+    );
     let large = "x".repeat(1 << 10);
     for _ in 0..200 {
         broker.publish(publication("large", &large)).await.unwrap();
     }
     // What other shards hold is theirs to free.
-    assert!(broker.history_bytes() <= (64 << 10) + 2_048, "{}", broker.history_bytes());
+    assert!(
+        broker.history_bytes() <= (64 << 10) + 2_048,
+        "{}",
+        broker.history_bytes()
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -126,6 +193,9 @@ async fn a_full_event_queue_makes_publishers_wait() {
     events.recv().await.unwrap();
     waiting.await.unwrap().unwrap();
     drop(events);
-    assert!(matches!(broker.publish(publication("a", "1")).await, Err(BrokerError::Stopped)));
+    assert!(matches!(
+        broker.publish(publication("a", "1")).await,
+        Err(BrokerError::Stopped)
+    ));
     assert!(!broker.is_ready());
 }

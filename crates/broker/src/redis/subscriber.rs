@@ -48,9 +48,14 @@ pub(super) struct Subscriber {
 /// The settings of a connection that is there to listen: RESP3, because only
 /// that lets one connection both listen and answer pings.
 pub(super) fn connection_info(info: ConnectionInfo, keepalive: Duration) -> ConnectionInfo {
-    let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+    let redis = info
+        .redis_settings()
+        .clone()
+        .set_protocol(ProtocolVersion::RESP3);
     let keepalive = socket2::TcpKeepalive::new().with_time(keepalive);
-    let tcp = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive);
+    let tcp = TcpSettings::default()
+        .set_nodelay(true)
+        .set_keepalive(keepalive);
     info.set_redis_settings(redis).set_tcp_settings(tcp)
 }
 
@@ -61,7 +66,7 @@ impl Subscriber {
         let mut backoff = Backoff::default();
         let mut told = false;
         while !self.events.is_closed() {
-            let ended = self.listen(&mut backoff).await;
+            let ended = Box::pin(self.listen(&mut backoff)).await;
             let heard = self.hears.swap(false, Ordering::Relaxed);
             if heard && self.events.send(Event::Down).await.is_err() {
                 return;
@@ -82,7 +87,7 @@ impl Subscriber {
     async fn listen(&self, backoff: &mut Backoff) -> RedisError {
         let (pushes, mut queue) = mpsc::channel(PUSH_QUEUE);
         let missed = Arc::new(AtomicU64::new(0));
-        let mut connection = match self.connect(pushes, Arc::clone(&missed)).await {
+        let mut connection = match Box::pin(self.connect(pushes, Arc::clone(&missed))).await {
             Ok(connection) => connection,
             Err(error) => return error,
         };
@@ -117,7 +122,10 @@ impl Subscriber {
             }
             let missed = missed.swap(0, Ordering::Relaxed);
             if missed > 0 {
-                warn!(missed, "This node is too slow for its Redis channel; messages were lost");
+                warn!(
+                    missed,
+                    "This node is too slow for its Redis channel; messages were lost"
+                );
                 if self.events.send(Event::Gap(missed)).await.is_err() {
                     return stopped();
                 }
@@ -143,7 +151,10 @@ impl Subscriber {
             .set_connection_timeout(Some(ANSWER_TIMEOUT))
             .set_response_timeout(Some(ANSWER_TIMEOUT))
             .set_push_sender(sender);
-        let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
+        let mut connection = self
+            .client
+            .get_multiplexed_async_connection_with_config(&config)
+            .await?;
         let mut name = ::redis::cmd("CLIENT");
         name.arg("SETNAME").arg(&self.client_name);
         if let Err(error) = name.query_async::<Value>(&mut connection).await {
@@ -156,7 +167,8 @@ impl Subscriber {
 
     /// Turns a push into events. False if nobody takes events any more.
     async fn handle(&self, push: PushInfo) -> bool {
-        let (PushKind::Message, [_, Value::BulkString(message)]) = (push.kind, push.data.as_slice())
+        let (PushKind::Message, [_, Value::BulkString(message)]) =
+            (push.kind, push.data.as_slice())
         else {
             return true;
         };
@@ -165,7 +177,11 @@ impl Subscriber {
             Ok(Inbound::Publications(publications)) => {
                 for publication in publications {
                     let publication = Arc::new(publication);
-                    let event = Event::Delivery { publication, position: None, received };
+                    let event = Event::Delivery {
+                        publication,
+                        position: None,
+                        received,
+                    };
                     if self.events.send(event).await.is_err() {
                         return false;
                     }

@@ -16,7 +16,11 @@ fn numbers(batch: &Batch) -> Vec<u64> {
 }
 
 fn bounded(max_frames: usize, overflow: Overflow) -> PollConfig {
-    PollConfig { max_frames, overflow, ..PollConfig::default() }
+    PollConfig {
+        max_frames,
+        overflow,
+        ..PollConfig::default()
+    }
 }
 
 /// One thing that happens between the server and its client.
@@ -217,7 +221,10 @@ fn a_full_outbox_believes_flushed_frames_before_it_gives_up() {
 
 #[test]
 fn bytes_are_bounded_as_well_as_frames() {
-    let config = PollConfig { max_bytes: 10, ..PollConfig::default() };
+    let config = PollConfig {
+        max_bytes: 10,
+        ..PollConfig::default()
+    };
     let mut outbox = Outbox::default();
     assert_eq!(outbox.push(frame(12_345_678), &config), Push::Stored);
     assert_eq!(outbox.push(frame(1), &config), Push::Overflow);

@@ -1,0 +1,45 @@
+//! Which stream an identifier stands for, and whether its sender may have it.
+
+use pollux_protocol::{Channel, Identifier, StreamName, StreamRef, StreamVerifier};
+
+/// The operator's rules for streams.
+#[derive(Debug)]
+pub(crate) struct StreamPolicy {
+    /// Unsigned names are accepted.
+    pub(crate) public: bool,
+    /// Checks signed names; `None` refuses them all, because without a secret
+    /// anybody could sign.
+    pub(crate) verifier: Option<StreamVerifier>,
+    /// Subscribers of signed streams may whisper. Those of public ones may
+    /// always.
+    pub(crate) signed_whisper: bool,
+}
+
+/// What an identifier's subscription may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Permission {
+    /// The stream.
+    pub(crate) stream: StreamName,
+    /// Whether it may send whispers to it.
+    pub(crate) whisper: bool,
+}
+
+impl StreamPolicy {
+    /// `None`: the subscription is refused.
+    pub(crate) fn resolve(&self, identifier: &Identifier) -> Option<Permission> {
+        match Channel::parse(identifier).ok()? {
+            Channel::PubSub(StreamRef::Public(stream)) if self.public => Some(Permission {
+                stream,
+                whisper: true,
+            }),
+            Channel::PubSub(StreamRef::Signed(signed)) => {
+                let stream = self.verifier.as_ref()?.verify(&signed).ok()?;
+                Some(Permission {
+                    stream,
+                    whisper: self.signed_whisper,
+                })
+            }
+            Channel::PubSub(StreamRef::Public(_)) | Channel::Other => None,
+        }
+    }
+}

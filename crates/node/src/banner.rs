@@ -1,0 +1,70 @@
+//! What somebody who has just started a node wants to see.
+
+use crate::config::{Config, LogFormat, Mode};
+use std::{
+    io::Write as _,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+};
+
+/// Prints the addresses and, where anybody may use them, two commands to paste.
+/// Not among JSON logs: there every line is for a machine.
+pub(crate) fn print(config: &Config, main: SocketAddr, broadcast: Option<SocketAddr>) {
+    if config.log_format == LogFormat::Text {
+        // A closed standard output is no reason not to serve.
+        drop(std::io::stdout().write_all(text(config, main, broadcast).as_bytes()));
+    }
+}
+
+fn text(config: &Config, main: SocketAddr, broadcast: Option<SocketAddr>) -> String {
+    let base = base_url(main);
+    let own_port = broadcast.filter(|_| config.own_broadcast_port().is_some());
+    let publish_base = own_port.map_or_else(|| base.clone(), base_url);
+    let publish = format!("{publish_base}{}", config.http_broadcast_path);
+    let poll = format!("{base}{}", config.poll_path);
+    let mut rows = vec![];
+    if config.console_enabled() {
+        rows.push(("Console", format!("{base}/")));
+    }
+    if config.poll {
+        let (interval, keepalive) = (config.poll_interval, config.poll_keepalive_timeout);
+        rows.push((
+            "Long polling",
+            format!("{poll}  (interval {interval:?}, keepalive {keepalive:?})"),
+        ));
+    }
+    rows.push(("Publishing", publish.clone()));
+    if let Some(redis) = config.redis_address() {
+        rows.push((
+            "Redis",
+            format!("PUBLISH {} at {redis}", config.redis_channel),
+        ));
+    }
+    if let Some(metrics) = &config.metrics_http {
+        rows.push(("Metrics", format!("{base}{metrics}")));
+    }
+    let mut text = format!("\n  Pollux {}\n\n", env!("CARGO_PKG_VERSION"));
+    for (name, value) in rows {
+        text.push_str(&format!("  {name:<13} {value}\n"));
+    }
+    if config.mode() != Mode::Secured && config.poll && config.broadcast_key().is_none() {
+        let subscribe = r#"{"command":"subscribe","identifier":"{\"channel\":\"$pubsub\",\"stream_name\":\"chat/1\"}"}"#;
+        let publication = r#"{"stream":"chat/1","data":"{\"text\":\"hi\"}"}"#;
+        text.push_str(&format!(
+            "\n  Subscribe and wait:\n\n\
+             id=$(curl -si {poll} -d '{subscribe}' | tr -d '\\r' | sed -n 's/^x-anycable-poll-id: //p'); \
+             while curl -sfX POST {poll} -H \"x-anycable-poll-id: $id\"; do :; done\n\
+             \n  Publish, in another terminal:\n\n\
+             curl {publish} -d '{publication}'\n"
+        ));
+    }
+    text.push('\n');
+    text
+}
+
+/// An address that can be pasted: one that means "every interface" can't.
+fn base_url(mut address: SocketAddr) -> String {
+    if address.ip().is_unspecified() {
+        address.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    }
+    format!("http://{address}")
+}

@@ -1,0 +1,148 @@
+//! What follows from several options at once.
+
+use std::net::IpAddr;
+
+use secrecy::ExposeSecret;
+
+use super::{
+    settings::{Broker, Config, Console, LogLevel, Secret},
+    value,
+};
+
+/// Where publishing without a key goes when it may not share the main port.
+pub const OPEN_BROADCAST_PORT: u16 = 8090;
+
+/// The phrase from which the broadcast key is derived, so that it differs from other keys of
+/// the same secret. Publishers derive it too.
+const BROADCAST_KEY_PHRASE: &str = "broadcast-cable";
+
+/// How open the server is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Nothing was configured, and only this machine can connect: everything is allowed.
+    Development,
+    /// The operator said that everyone may connect, subscribe and publish.
+    Public,
+    /// Only what was configured is allowed.
+    Secured,
+}
+
+impl Config {
+    /// How open the server is.
+    pub fn mode(&self) -> Mode {
+        let is_protected = self.noauth || self.has_secret();
+        if self.public {
+            Mode::Public
+        } else if !is_protected && self.is_local() {
+            Mode::Development
+        } else {
+            Mode::Secured
+        }
+    }
+
+    /// Whether clients may connect without authentication.
+    pub fn accepts_connections(&self) -> bool {
+        self.noauth || self.mode() != Mode::Secured
+    }
+
+    /// Whether clients may subscribe to streams by their plain names.
+    pub fn public_streams(&self) -> bool {
+        self.public_streams || self.mode() != Mode::Secured
+    }
+
+    /// The secrets that stream names may be signed with, the preferred one first; none means
+    /// that signed names are refused.
+    pub fn streams_secrets(&self) -> Vec<Vec<u8>> {
+        match &self.streams_secret {
+            Secret::Absent => self.secret.expose().map(Into::into).into_iter().collect(),
+            Secret::Cleared => Vec::new(),
+            Secret::Set(secrets) => secrets
+                .expose_secret()
+                .split(',')
+                .map(str::trim)
+                .filter(|secret| !secret.is_empty())
+                .map(Into::into)
+                .collect(),
+        }
+    }
+
+    /// The key that publishers send, given or derived.
+    pub fn broadcast_key(&self) -> Option<String> {
+        match &self.broadcast_key {
+            Secret::Absent => self.secret.expose().map(|secret| {
+                pollux_protocol::derived_key(secret.as_bytes(), BROADCAST_KEY_PHRASE)
+            }),
+            Secret::Cleared => None,
+            Secret::Set(key) => Some(key.expose_secret().to_owned()),
+        }
+    }
+
+    /// Whether publications are taken without a key. A key that was given is asked for even in
+    /// public mode. In secured mode without a key it takes a port of its own.
+    pub fn open_broadcast(&self) -> bool {
+        match self.mode() {
+            Mode::Development => true,
+            Mode::Public => !self.broadcast_key.is_set(),
+            Mode::Secured => self.broadcast_key().is_none() && self.own_broadcast_port().is_some(),
+        }
+    }
+
+    /// The port that takes publications, or `None` if the main one does.
+    pub fn own_broadcast_port(&self) -> Option<u16> {
+        let port = match self.http_broadcast_port {
+            0 if self.mode() == Mode::Secured && self.broadcast_key().is_none() => {
+                OPEN_BROADCAST_PORT
+            }
+            0 => return None,
+            port => port,
+        };
+        (port != self.port).then_some(port)
+    }
+
+    /// Whether the Redis broker is used.
+    pub const fn uses_redis(&self) -> bool {
+        match self.broker {
+            Broker::Auto => self.redis_url.is_some(),
+            Broker::Memory => false,
+            Broker::Redis => true,
+        }
+    }
+
+    /// The address of Redis without user, password and query, for logs.
+    pub fn redis_address(&self) -> Option<String> {
+        self.redis_url
+            .as_ref()
+            .map(|url| value::mask(url.expose_secret()))
+    }
+
+    /// Whether the console page is served.
+    pub fn console_enabled(&self) -> bool {
+        match self.console {
+            Console::Auto => self.mode() == Mode::Development,
+            Console::On => true,
+            Console::Off => false,
+        }
+    }
+
+    /// The level to log at.
+    pub fn effective_log_level(&self) -> LogLevel {
+        if self.debug {
+            LogLevel::Debug
+        } else {
+            self.log_level
+        }
+    }
+
+    /// Whether only this machine can connect.
+    pub fn is_local(&self) -> bool {
+        match self.host.parse::<IpAddr>() {
+            Ok(address) => address.to_canonical().is_loopback(),
+            Err(_) => self.host.eq_ignore_ascii_case("localhost"),
+        }
+    }
+
+    /// Whether there is a secret of any kind.
+    pub(super) const fn has_secret(&self) -> bool {
+        self.secret.is_set() || self.broadcast_key.is_set() || self.streams_secret.is_set()
+    }
+}

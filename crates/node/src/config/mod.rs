@@ -1,0 +1,39 @@
+//! The configuration of a node.
+//!
+//! One table, `OPTIONS` in `options`, names every option. From it come the command line, the
+//! variables of the environment, the keys of `pollux.toml`, `--help`, `--print-config` and
+//! `docs/configuration.md`.
+//!
+//! # Layout
+//!
+//! `spec` and `options` are the table, `value` reads and writes values, `cli`, `env` and `file`
+//! make layers of them, `load` merges the layers into `settings`, `derived` says what follows
+//! from it, and `rules` what it must obey.
+
+mod cli;
+mod derived;
+mod env;
+mod error;
+mod file;
+mod kubernetes;
+mod layer;
+mod load;
+mod options;
+mod print;
+#[cfg(test)]
+mod reference;
+mod rules;
+mod settings;
+mod spec;
+mod suggest;
+#[cfg(test)]
+mod tests;
+mod value;
+
+pub use self::{
+    derived::{Mode, OPEN_BROADCAST_PORT},
+    env::process_environment,
+    error::{ConfigError, Problem},
+    load::{Action, Loaded},
+    settings::{Broker, Config, Console, LogFormat, LogLevel, PollOverflow, Secret},
+};

@@ -1,0 +1,412 @@
+//! The option table: the only place that names an option, its default and its meaning.
+//!
+//! Rows stand in the order of [`Section::ALL`]. A new row needs a field of the same name in
+//! [`Config`](super::Config) and nothing else; tests hold the two together and the reference
+//! page up to date.
+
+use super::spec::{
+    Kind::{Bool, Bytes, Choice, List, Millis, Number, Port, Seconds, Secret, Text, Url},
+    OptionSpec,
+    Section::{Broadcasting, Broker, Limits, LongPolling, Operations, Redis, Server, Streams},
+    row,
+};
+
+/// Every option.
+pub(super) const OPTIONS: &[OptionSpec] = &[
+    row(
+        Server,
+        "host",
+        Text,
+        "127.0.0.1",
+        "Address to listen on, without the port: an IP address or a host name; 0.0.0.0 or :: for \
+         every interface. Beyond the loopback interface it takes a secret, or public, or noauth.",
+    ),
+    row(
+        Server,
+        "port",
+        Port,
+        "8080",
+        "Port to listen on. 0 lets the system choose a free one.",
+    )
+    .variable(&["PORT"]),
+    row(
+        Server,
+        "public",
+        Bool,
+        "false",
+        "Let everyone in: connections without authentication, public streams, and publishing \
+         without a key unless broadcast_key is set.",
+    ),
+    row(
+        Server,
+        "noauth",
+        Bool,
+        "false",
+        "Accept every connection without authentication. Streams and publishing keep their own \
+         rules.",
+    ),
+    row(
+        Server,
+        "secret",
+        Secret,
+        "",
+        "The application's secret. Signed streams use it unless streams_secret is set, and the \
+         broadcast key is derived from it unless broadcast_key is set. Absent or \"none\": no \
+         secret.",
+    ),
+    row(
+        Server,
+        "allowed_origins",
+        List,
+        "",
+        "Origins whose pages may connect: host or host:port, a leading * matches any beginning. \
+         Empty: any origin.",
+    ),
+    row(
+        Server,
+        "node_id",
+        Text,
+        "",
+        "Name of this node in logs and between nodes: up to 64 letters, digits, dots, dashes and \
+         underscores, different for every node. Empty: a random one.",
+    ),
+    row(
+        Server,
+        "max_connections",
+        Number,
+        "100000",
+        "Connections open at once. 0: no limit but the system's.",
+    ),
+    row(
+        Server,
+        "header_read_timeout",
+        Seconds,
+        "75s",
+        "How long a client may take to send the head of a request, and how long an idle \
+         connection is kept. Keep it above the idle time of a proxy's connections (nginx: 60 s), \
+         or the proxy sends requests into connections that are just being closed. More than 0.",
+    ),
+    row(
+        Server,
+        "shutdown_timeout",
+        Seconds,
+        "30s",
+        "How long open polls and requests get to end when the server stops. 0 ends them at once.",
+    ),
+    row(
+        Server,
+        "shutdown_delay",
+        Seconds,
+        "0s",
+        "How long the server goes on accepting after it was told to stop and has become not \
+         ready, so that load balancers can notice. 0: no delay.",
+    ),
+    row(
+        Server,
+        "workers",
+        Number,
+        "0",
+        "Threads that serve connections, at most 1024. 0: one for each core.",
+    ),
+    row(
+        Server,
+        "console",
+        Choice(&["auto", "on", "off"]),
+        "auto",
+        "The console page at /. auto: on in development mode only.",
+    ),
+    row(
+        LongPolling,
+        "poll",
+        Bool,
+        "true",
+        "Serve clients by long polling.",
+    ),
+    row(
+        LongPolling,
+        "poll_path",
+        Text,
+        "/lp",
+        "Path of the long polls.",
+    ),
+    row(
+        LongPolling,
+        "poll_interval",
+        Seconds,
+        "15s",
+        "How long a poll is held when there is nothing to send. More than 0, and less than the \
+         read timeout of any proxy in front.",
+    ),
+    row(
+        LongPolling,
+        "poll_flush_interval",
+        Millis,
+        "500ms",
+        "Least time between two answers to a session: messages that come sooner share the next \
+         one. 0: every message is sent at once.",
+    ),
+    row(
+        LongPolling,
+        "poll_max_request_size",
+        Bytes,
+        "65536",
+        "Largest body of a poll, in bytes; larger ones are answered with 413. At least 1.",
+    )
+    .variable(&["ANYCABLE_POLL_MAX_REQEUEST_SIZE"]),
+    row(
+        LongPolling,
+        "poll_keepalive_timeout",
+        Seconds,
+        "5s",
+        "How long a session lives without a poll. More than 0.",
+    ),
+    row(
+        LongPolling,
+        "poll_max_waiting",
+        Number,
+        "3",
+        "Polls of one session that may wait at the same time. At least 1.",
+    ),
+    row(
+        LongPolling,
+        "poll_overflow",
+        Choice(&["expire", "drop_oldest"]),
+        "expire",
+        "What happens when a session's outbox is full. expire: the session ends, and its client \
+         reconnects and recovers from history. drop_oldest: the oldest messages are dropped, and \
+         the client is told.",
+    ),
+    row(
+        LongPolling,
+        "poll_outbox_max_frames",
+        Number,
+        "1000",
+        "Messages that may wait for one session. At least 1.",
+    ),
+    row(
+        LongPolling,
+        "poll_outbox_max_bytes",
+        Bytes,
+        "1048576",
+        "Bytes that may wait for one session. At least 1.",
+    ),
+    row(
+        LongPolling,
+        "poll_write_timeout",
+        Seconds,
+        "10s",
+        "An answer of which no byte moves for this long is given up, and its messages go back to \
+         the session. More than 0.",
+    ),
+    row(
+        Streams,
+        "public_streams",
+        Bool,
+        "false",
+        "Let clients subscribe to streams by their plain names. Always on in development and \
+         public mode.",
+    ),
+    row(
+        Streams,
+        "streams_secret",
+        Secret,
+        "",
+        "Secret that signs stream names. Several, separated by commas, are all accepted, which \
+         is how one is replaced by another. Absent: secret. \"none\": no signed streams.",
+    ),
+    row(
+        Streams,
+        "streams_whisper",
+        Bool,
+        "false",
+        "Let clients send to the other subscribers of a stream without a backend (whisper).",
+    ),
+    row(
+        Broadcasting,
+        "broadcast_key",
+        Secret,
+        "",
+        "Key that publishers send as a bearer token. Absent: derived from secret. \"none\": no \
+         key, and then publishing is open on a port of its own.",
+    )
+    .alias(&["http_broadcast_secret"]),
+    row(
+        Broadcasting,
+        "http_broadcast_path",
+        Text,
+        "/_broadcast",
+        "Path that takes publications.",
+    ),
+    row(
+        Broadcasting,
+        "http_broadcast_port",
+        Port,
+        "0",
+        "Port that takes publications. 0: the main port if there is a key or in development or \
+         public mode, else 8090. A port of its own that has no key must be kept private.",
+    ),
+    row(
+        Broadcasting,
+        "http_broadcast_cors",
+        Bool,
+        "false",
+        "Let pages of other origins publish.",
+    ),
+    row(
+        Broker,
+        "broker",
+        Choice(&["auto", "memory", "redis"]),
+        "auto",
+        "What orders publications, keeps history and connects nodes. memory: this node alone. \
+         redis: all nodes that share one Redis. auto: redis if redis_url is set, else memory.",
+    ),
+    row(
+        Broker,
+        "history_limit",
+        Number,
+        "100",
+        "Publications kept for each stream. 0: no history, so nothing can be recovered.",
+    ),
+    row(
+        Broker,
+        "history_ttl",
+        Seconds,
+        "300s",
+        "How long history is kept after a stream's last publication. More than 0.",
+    ),
+    row(
+        Broker,
+        "memory_max_streams",
+        Number,
+        "100000",
+        "Streams the memory broker keeps history for. At least 1.",
+    ),
+    row(
+        Broker,
+        "memory_max_bytes",
+        Bytes,
+        "268435456",
+        "Bytes of history the memory broker keeps in total; beyond it the streams that were not \
+         written to for longest lose theirs. At least 1.",
+    ),
+    row(
+        Redis,
+        "redis_url",
+        Url,
+        "",
+        "Address of Redis, such as redis://user:password@host:6379/0. Empty: no Redis.",
+    )
+    .variable(&["REDIS_URL"]),
+    row(
+        Redis,
+        "redis_channel",
+        Text,
+        "__anycable__",
+        "Channel on which applications publish with PUBLISH.",
+    ),
+    row(
+        Redis,
+        "redis_keepalive_interval",
+        Seconds,
+        "30s",
+        "How often an idle connection to Redis is checked. More than 0.",
+    ),
+    row(
+        Operations,
+        "health_path",
+        Text,
+        "/health",
+        "Path that answers 200 while the process is alive.",
+    ),
+    row(
+        Operations,
+        "ready_path",
+        Text,
+        "/ready",
+        "Path that answers 200 while the node should get traffic, and 503 when it should not.",
+    ),
+    row(
+        Operations,
+        "metrics_http",
+        Text,
+        "/metrics",
+        "Path of the Prometheus metrics. Empty: off.",
+    ),
+    row(
+        Operations,
+        "metrics_prefix",
+        Text,
+        "pollux_",
+        "What the name of every metric begins with. Empty: nothing.",
+    ),
+    row(
+        Operations,
+        "log_level",
+        Choice(&["error", "warn", "info", "debug"]),
+        "info",
+        "The least severe messages that are logged.",
+    ),
+    row(
+        Operations,
+        "debug",
+        Bool,
+        "false",
+        "Log at level debug, whatever log_level says.",
+    ),
+    row(
+        Operations,
+        "log_format",
+        Choice(&["text", "json"]),
+        "text",
+        "How log lines are written.",
+    ),
+    row(
+        Limits,
+        "max_sessions",
+        Number,
+        "200000",
+        "Sessions held at once. 0: no limit.",
+    ),
+    row(
+        Limits,
+        "max_subscriptions_per_session",
+        Number,
+        "1000",
+        "Subscriptions one session may have. At least 1.",
+    ),
+    row(
+        Limits,
+        "max_publication_size",
+        Bytes,
+        "1048576",
+        "Largest publication, in bytes. At least 1.",
+    ),
+];
+
+/// The options of the command itself, which the file cannot hold.
+pub(super) const COMMAND: &[OptionSpec] = &[CONFIG_PATH, IGNORE_CONFIG_PATH];
+
+/// Which file to read.
+pub(super) const CONFIG_PATH: OptionSpec = row(
+    Server,
+    "config_path",
+    Text,
+    "",
+    "File to read. Absent: ./pollux.toml, else /etc/pollux/pollux.toml, if there is one.",
+);
+
+/// Whether to read none.
+pub(super) const IGNORE_CONFIG_PATH: OptionSpec = row(
+    Server,
+    "ignore_config_path",
+    Bool,
+    "false",
+    "Read no file, not even one that config_path names.",
+);
+
+/// The option that goes by a name or an alias.
+pub(super) fn find(name: &str) -> Option<&'static OptionSpec> {
+    OPTIONS
+        .iter()
+        .find(|option| option.names().any(|known| known == name))
+}

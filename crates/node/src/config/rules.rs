@@ -1,0 +1,230 @@
+//! What a value must be beyond its kind, and what options must be together.
+
+use super::{
+    derived::Mode,
+    error::{ConfigError, Problem},
+    settings::{Broker, Config},
+};
+
+/// Threads are memory, and the runtime reserves some for each.
+const WORKERS_MAX: usize = 1024;
+
+/// A node's name is part of the names of channels and of every log line.
+const NODE_ID_MAX: usize = 64;
+
+/// What a path may hold besides letters and digits. Braces, colons and asterisks mean
+/// something to routers, and a question mark ends a path.
+const PATH_PUNCTUATION: &[u8] = b"/-._~!$&'()+,;=@%";
+
+impl Config {
+    /// Whether the node can run with this. [`Config::load`] has asked already; a program that
+    /// made the value itself should ask.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let mut broken = self.broken_values();
+        broken.extend(self.broken_combinations());
+        ConfigError::check(broken.into_iter().map(Rule::into_problem).collect())
+    }
+
+    /// What is wrong with single values.
+    pub(super) fn broken_values(&self) -> Vec<Rule> {
+        let mut broken = self.not_positive();
+        broken.extend(self.broken_texts());
+        if self.workers > WORKERS_MAX {
+            broken.push(Rule::new(
+                "workers",
+                format!("must be at most {WORKERS_MAX}"),
+            ));
+        }
+        broken
+    }
+
+    /// What is wrong with values that are fine alone.
+    pub(super) fn broken_combinations(&self) -> Vec<Rule> {
+        let mut broken = self.paths_in_conflict();
+        let is_protected = self.public || self.noauth || self.has_secret();
+        if !self.is_local() && !is_protected {
+            broken.push(Rule::new(
+                "host",
+                format!(
+                    "is {:?}, which other machines can reach, and nothing says who may connect: \
+                     set secret, or public to let everyone in, or listen on 127.0.0.1",
+                    self.host
+                ),
+            ));
+        }
+        if self.broker == Broker::Redis && self.redis_url.is_none() {
+            broken.push(Rule::new(
+                "broker",
+                "is redis, which takes redis_url".to_owned(),
+            ));
+        }
+        let is_shut = self.mode() == Mode::Secured && self.broadcast_key().is_none();
+        if is_shut && is_protected && self.own_broadcast_port().is_none() {
+            broken.push(Rule::new(
+                "http_broadcast_port",
+                format!(
+                    "comes to {}, the main port, which takes publications with a key only: set \
+                     broadcast_key, or choose another port",
+                    self.port
+                ),
+            ));
+        }
+        broken
+    }
+
+    fn not_positive(&self) -> Vec<Rule> {
+        let counts = [
+            ("poll_max_request_size", self.poll_max_request_size),
+            ("poll_max_waiting", self.poll_max_waiting),
+            ("poll_outbox_max_frames", self.poll_outbox_max_frames),
+            ("poll_outbox_max_bytes", self.poll_outbox_max_bytes),
+            ("memory_max_streams", self.memory_max_streams),
+            (
+                "max_subscriptions_per_session",
+                self.max_subscriptions_per_session,
+            ),
+            ("max_publication_size", self.max_publication_size),
+        ];
+        let durations = [
+            ("header_read_timeout", self.header_read_timeout),
+            ("poll_interval", self.poll_interval),
+            ("poll_keepalive_timeout", self.poll_keepalive_timeout),
+            ("poll_write_timeout", self.poll_write_timeout),
+            ("history_ttl", self.history_ttl),
+            ("redis_keepalive_interval", self.redis_keepalive_interval),
+        ];
+        let counts = counts
+            .into_iter()
+            .filter(|(_, count)| *count == 0)
+            .map(|(option, _)| Rule::new(option, "must be at least 1".to_owned()));
+        let durations = durations
+            .into_iter()
+            .filter(|(_, duration)| duration.is_zero())
+            .map(|(option, _)| Rule::new(option, "must be more than 0".to_owned()));
+        counts.chain(durations).collect()
+    }
+
+    fn broken_texts(&self) -> Vec<Rule> {
+        let mut broken: Vec<_> = self
+            .all_paths()
+            .filter(|(_, path)| !is_path(path))
+            .map(|(option, path)| {
+                let reason = "a path begins with / and holds letters, digits and punctuation";
+                Rule::new(option, format!("is {path:?}, but {reason}"))
+            })
+            .collect();
+        if !is_host(&self.host) {
+            let reason = "an address or a name, without port and brackets";
+            broken.push(Rule::new(
+                "host",
+                format!("is {:?}, expected {reason}", self.host),
+            ));
+        }
+        if let Some(id) = self.node_id.as_deref().filter(|id| !is_node_id(id)) {
+            let reason = format!("up to {NODE_ID_MAX} letters, digits, dots, dashes, underscores");
+            broken.push(Rule::new(
+                "node_id",
+                format!("is {id:?}, expected {reason}"),
+            ));
+        }
+        if self.redis_channel.is_empty() {
+            broken.push(Rule::new("redis_channel", "must not be empty".to_owned()));
+        }
+        if !is_metrics_prefix(&self.metrics_prefix) {
+            let reason = "letters, digits, underscores and colons, and no digit first";
+            let prefix = &self.metrics_prefix;
+            broken.push(Rule::new(
+                "metrics_prefix",
+                format!("is {prefix:?}, expected {reason}"),
+            ));
+        }
+        broken
+    }
+
+    /// Paths of the main port that two options claim.
+    fn paths_in_conflict(&self) -> Vec<Rule> {
+        let mut taken = Vec::new();
+        if self.console_enabled() {
+            taken.push(("console", "/"));
+        }
+        let mut broken = Vec::new();
+        let elsewhere = self.own_broadcast_port().is_some();
+        let on_main_port = self.all_paths().filter(|(option, _)| match *option {
+            "poll_path" => self.poll,
+            "http_broadcast_path" => !elsewhere,
+            _ => true,
+        });
+        for (option, path) in on_main_port {
+            match taken.iter().find(|(_, other)| *other == path) {
+                Some((owner, _)) => {
+                    broken.push(Rule::new(
+                        option,
+                        format!("is {path:?}, the path of {owner}"),
+                    ));
+                }
+                None => taken.push((option, path)),
+            }
+        }
+        broken
+    }
+
+    fn all_paths(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        [
+            ("poll_path", Some(self.poll_path.as_str())),
+            ("http_broadcast_path", Some(&self.http_broadcast_path)),
+            ("health_path", Some(&self.health_path)),
+            ("ready_path", Some(&self.ready_path)),
+            ("metrics_http", self.metrics_http.as_deref()),
+        ]
+        .into_iter()
+        .filter_map(|(option, path)| Some((option, path?)))
+    }
+}
+
+/// A rule that a value breaks.
+pub(super) struct Rule {
+    /// The option that has the value.
+    pub(super) option: &'static str,
+    reason: String,
+}
+
+impl Rule {
+    const fn new(option: &'static str, reason: String) -> Self {
+        Self { option, reason }
+    }
+
+    fn into_problem(self) -> Problem {
+        self.found_at(None)
+    }
+
+    /// The problem, with the place the value came from.
+    pub(super) fn found_at(self, place: Option<String>) -> Problem {
+        Problem::Rule {
+            option: self.option,
+            reason: self.reason,
+            place,
+        }
+    }
+}
+
+fn is_path(path: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || PATH_PUNCTUATION.contains(&byte);
+    path.starts_with('/') && path.bytes().all(allowed)
+}
+
+fn is_host(host: &str) -> bool {
+    let in_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    host.parse::<std::net::IpAddr>().is_ok() || (!host.is_empty() && host.bytes().all(in_name))
+}
+
+fn is_node_id(id: &str) -> bool {
+    id.len() <= NODE_ID_MAX
+        && id
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+}
+
+fn is_metrics_prefix(prefix: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b':';
+    prefix.bytes().all(allowed) && !prefix.starts_with(|first: char| first.is_ascii_digit())
+}

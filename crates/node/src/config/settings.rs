@@ -1,0 +1,275 @@
+//! The configuration as the program uses it.
+
+use std::time::Duration;
+
+use figment::Figment;
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Deserializer};
+
+use super::layer::Layer;
+
+/// The configuration of a node: one field for each option of the table, which says what each
+/// means, its unit, and what zero and absent mean.
+///
+/// The default is the table's: development mode on the loopback interface.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Address to listen on, without the port.
+    pub host: String,
+    /// Port to listen on; 0 lets the system choose.
+    pub port: u16,
+    /// Everyone may connect, subscribe by plain names, and publish.
+    pub public: bool,
+    /// Everyone may connect.
+    pub noauth: bool,
+    /// The application's secret, from which others are derived.
+    pub secret: Secret,
+    /// Origins whose pages may connect; empty means any.
+    pub allowed_origins: Vec<String>,
+    /// Name of this node; absent means a random one.
+    #[serde(deserialize_with = "text_or_absent")]
+    pub node_id: Option<String>,
+    /// Connections open at once; 0 means no limit.
+    pub max_connections: usize,
+    /// How long a client may take to send the head of a request.
+    #[serde(deserialize_with = "millis")]
+    pub header_read_timeout: Duration,
+    /// How long open polls and requests get to end; 0 ends them at once.
+    #[serde(deserialize_with = "millis")]
+    pub shutdown_timeout: Duration,
+    /// How long to go on accepting after becoming not ready.
+    #[serde(deserialize_with = "millis")]
+    pub shutdown_delay: Duration,
+    /// Threads that serve connections; 0 means one for each core.
+    pub workers: usize,
+    /// Whether the console page is served.
+    pub console: Console,
+
+    /// Whether clients are served by long polling.
+    pub poll: bool,
+    /// Path of the long polls.
+    pub poll_path: String,
+    /// How long a poll is held when there is nothing to send.
+    #[serde(deserialize_with = "millis")]
+    pub poll_interval: Duration,
+    /// Least time between two answers to a session; 0 means none.
+    #[serde(deserialize_with = "millis")]
+    pub poll_flush_interval: Duration,
+    /// Largest body of a poll, in bytes.
+    pub poll_max_request_size: usize,
+    /// How long a session lives without a poll.
+    #[serde(deserialize_with = "millis")]
+    pub poll_keepalive_timeout: Duration,
+    /// Polls of one session that may wait at the same time.
+    pub poll_max_waiting: usize,
+    /// What happens when a session's outbox is full.
+    pub poll_overflow: PollOverflow,
+    /// Frames that may wait for one session.
+    pub poll_outbox_max_frames: usize,
+    /// Bytes that may wait for one session.
+    pub poll_outbox_max_bytes: usize,
+    /// An answer of which no byte moves for this long is given up.
+    #[serde(deserialize_with = "millis")]
+    pub poll_write_timeout: Duration,
+
+    /// Whether clients may subscribe by plain names in every mode; see
+    /// [`Config::public_streams`] for whether they may in this one.
+    pub public_streams: bool,
+    /// Secrets that sign stream names, separated by commas; see [`Config::streams_secrets`].
+    pub streams_secret: Secret,
+    /// Whether clients may send to other subscribers.
+    pub streams_whisper: bool,
+
+    /// Key that publishers send; see [`Config::broadcast_key`].
+    pub broadcast_key: Secret,
+    /// Path that takes publications.
+    pub http_broadcast_path: String,
+    /// Port that takes publications; see [`Config::own_broadcast_port`].
+    pub http_broadcast_port: u16,
+    /// Whether pages of other origins may publish.
+    pub http_broadcast_cors: bool,
+
+    /// What was asked for; see [`Config::uses_redis`] for what it comes to.
+    pub broker: Broker,
+    /// Publications kept for each stream; 0 means no history.
+    pub history_limit: usize,
+    /// How long history is kept after a stream's last publication.
+    #[serde(deserialize_with = "millis")]
+    pub history_ttl: Duration,
+    /// Streams the memory broker keeps history for.
+    pub memory_max_streams: usize,
+    /// Bytes of history the memory broker keeps.
+    pub memory_max_bytes: usize,
+
+    /// Address of Redis, secret because it may carry a password.
+    #[serde(deserialize_with = "secret_or_absent")]
+    pub redis_url: Option<SecretString>,
+    /// Channel on which applications publish with `PUBLISH`.
+    pub redis_channel: String,
+    /// How often an idle connection to Redis is checked.
+    #[serde(deserialize_with = "millis")]
+    pub redis_keepalive_interval: Duration,
+
+    /// Path that answers while the process is alive.
+    pub health_path: String,
+    /// Path that says whether the node should get traffic.
+    pub ready_path: String,
+    /// Path of the metrics; absent means off.
+    #[serde(deserialize_with = "text_or_absent")]
+    pub metrics_http: Option<String>,
+    /// What the name of every metric begins with.
+    pub metrics_prefix: String,
+    /// What was asked for; see [`Config::effective_log_level`].
+    pub log_level: LogLevel,
+    /// Whether to log at level debug, whatever `log_level` says.
+    pub debug: bool,
+    /// How log lines are written.
+    pub log_format: LogFormat,
+
+    /// Sessions held at once; 0 means no limit.
+    pub max_sessions: usize,
+    /// Subscriptions one session may have.
+    pub max_subscriptions_per_session: usize,
+    /// Largest publication, in bytes.
+    pub max_publication_size: usize,
+}
+
+impl Default for Config {
+    #[expect(
+        clippy::expect_used,
+        reason = "the defaults are constants, and the tests load them"
+    )]
+    fn default() -> Self {
+        Figment::from(Layer::defaults())
+            .extract()
+            .expect("the table has a valid default for every field")
+    }
+}
+
+/// A secret as it was configured.
+#[derive(Debug, Clone, Default)]
+pub enum Secret {
+    /// Not given, so that another secret may stand in for it.
+    #[default]
+    Absent,
+    /// Given as `none`: no secret, and no other stands in.
+    Cleared,
+    /// Given.
+    Set(SecretString),
+}
+
+impl Secret {
+    /// The secret that a text stands for: empty is absent, and `none` clears it.
+    pub fn new(text: &str) -> Self {
+        match text {
+            "" => Self::Absent,
+            "none" => Self::Cleared,
+            _ => Self::Set(text.into()),
+        }
+    }
+
+    /// The secret itself, if there is one.
+    pub fn expose(&self) -> Option<&str> {
+        match self {
+            Self::Set(secret) => Some(secret.expose_secret()),
+            Self::Absent | Self::Cleared => None,
+        }
+    }
+
+    /// Whether there is one.
+    pub const fn is_set(&self) -> bool {
+        matches!(self, Self::Set(_))
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(|text| Self::new(&text))
+    }
+}
+
+/// Whether the console page is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Console {
+    /// In development mode only.
+    Auto,
+    /// Always.
+    On,
+    /// Never.
+    Off,
+}
+
+/// What happens when a session's outbox is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PollOverflow {
+    /// The session ends.
+    Expire,
+    /// The oldest frames are dropped, and the client is told.
+    DropOldest,
+}
+
+/// What orders publications, keeps history and connects nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Broker {
+    /// Redis if there is an address, else memory.
+    Auto,
+    /// This node alone.
+    Memory,
+    /// All nodes that share one Redis.
+    Redis,
+}
+
+/// The least severe messages that are logged, most severe first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogLevel {
+    /// What needs an operator.
+    Error,
+    /// What may need one.
+    Warn,
+    /// What a day of the server looks like.
+    Info,
+    /// What a developer asks.
+    Debug,
+}
+
+impl LogLevel {
+    /// The word for it, as filters of logs understand it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+        }
+    }
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+fn millis<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    u64::deserialize(deserializer).map(Duration::from_millis)
+}
+
+fn text_or_absent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Ok((!text.is_empty()).then_some(text))
+}
+
+fn secret_or_absent<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<SecretString>, D::Error> {
+    Ok(text_or_absent(deserializer)?.map(SecretString::from))
+}

@@ -1,0 +1,144 @@
+//! What follows from several options, and what they must obey.
+
+use super::{
+    super::{Config, LogLevel, Mode},
+    config, error, errors, load_all,
+};
+
+#[test]
+fn modes_follow_from_what_is_set() {
+    for host in [
+        "127.0.0.1",
+        "127.1.2.3",
+        "::1",
+        "::ffff:127.0.0.1",
+        "localhost",
+        "LOCALHOST",
+    ] {
+        let config = config(&["--host", host], &[], "");
+        assert_eq!(config.mode(), Mode::Development, "{host}");
+        assert!(config.accepts_connections() && config.public_streams());
+        assert!(config.open_broadcast() && config.console_enabled());
+        assert_eq!(config.own_broadcast_port(), None);
+    }
+    let public = config(&["--public", "--host=0.0.0.0", "--secret=s"], &[], "");
+    assert_eq!(public.mode(), Mode::Public);
+    assert!(public.accepts_connections() && public.public_streams() && public.open_broadcast());
+    assert!(!public.console_enabled());
+    let keyed = config(&["--public", "--broadcast_key=k"], &[], "");
+    assert!(!keyed.open_broadcast());
+
+    let secured = config(&["--secret=s", "--host=::"], &[], "");
+    assert_eq!(secured.mode(), Mode::Secured);
+    assert!(!secured.accepts_connections() && !secured.public_streams());
+    assert!(!secured.open_broadcast());
+    assert_eq!(secured.own_broadcast_port(), None);
+
+    let noauth = config(&["--noauth"], &[], "");
+    assert_eq!(noauth.mode(), Mode::Secured);
+    assert!(noauth.accepts_connections() && !noauth.public_streams());
+    assert!(noauth.open_broadcast());
+    assert_eq!(noauth.own_broadcast_port(), Some(8090));
+}
+
+#[test]
+fn secrets_stand_in_for_each_other() {
+    let alone = config(&["--secret=qwerty"], &[], "");
+    assert_eq!(alone.streams_secrets(), [b"qwerty".to_vec()]);
+    assert_eq!(
+        alone.broadcast_key().as_deref(),
+        Some("42923a28b760e667fc92f7c6123bb07a282822b329dd2ef48e7aee7830d98485")
+    );
+    let flags = [
+        "--secret=qwerty",
+        "--streams_secret=new, old,",
+        "--broadcast_key=k",
+    ];
+    let own = config(&flags, &[], "");
+    assert_eq!(own.streams_secrets(), [b"new".to_vec(), b"old".to_vec()]);
+    assert_eq!(own.broadcast_key().as_deref(), Some("k"));
+    assert!(config(&[], &[], "").streams_secrets().is_empty());
+}
+
+#[test]
+fn debug_lowers_the_level() {
+    let level = |flags: &[&str]| config(flags, &[], "").effective_log_level();
+    assert_eq!(level(&[]), LogLevel::Info);
+    assert_eq!(level(&["--debug"]), LogLevel::Debug);
+    assert_eq!(level(&["--debug", "--log_level=error"]), LogLevel::Debug);
+}
+
+#[test]
+fn the_broker_follows_the_address() {
+    assert!(!config(&[], &[], "").uses_redis());
+    assert!(config(&["--redis_url=redis://h"], &[], "").uses_redis());
+    assert!(!config(&["--redis_url=redis://h", "--broker=memory"], &[], "").uses_redis());
+    assert!(error(&["--broker=redis"], &[], "").contains("which takes redis_url"));
+}
+
+#[test]
+fn listening_for_others_takes_a_decision() {
+    let message = error(&[], &[("ANYCABLE_HOST", "0.0.0.0")], "");
+    assert!(message.contains("set secret, or public"), "{message}");
+    assert!(
+        message.ends_with("(environment ANYCABLE_HOST)"),
+        "{message}"
+    );
+    for flag in [
+        "--public",
+        "--noauth",
+        "--secret=s",
+        "--broadcast_key=k",
+        "--streams_secret=s",
+    ] {
+        assert!(
+            load_all(&["--host=0.0.0.0", flag], &[], "").is_ok(),
+            "{flag}"
+        );
+    }
+    let warnings = load_all(&["--host=0.0.0.0", "--noauth"], &[], "")
+        .unwrap()
+        .warnings;
+    assert!(warnings.concat().contains("port 8090"), "{warnings:?}");
+}
+
+#[test]
+fn values_obey_rules() {
+    for flag in [
+        "--poll_path=lp",
+        "--poll_path=/{id}",
+        "--poll_path=/a b",
+        "--poll_path=",
+        "--ready_path=/health",
+        "--metrics_http=/",
+        "--poll_interval=0",
+        "--poll_max_waiting=0",
+        "--max_publication_size=0",
+        "--workers=5000",
+        "--node_id=a b",
+        "--metrics_prefix=1x",
+        "--redis_channel=",
+        "--host=",
+    ] {
+        error(&[flag], &[], "");
+    }
+    // Not an address, and not the loopback interface either.
+    assert!(
+        errors(&["--host=0.0.0.0:80"], &[], "")
+            .concat()
+            .contains("without port")
+    );
+    let message = error(&["--noauth", "--http_broadcast_port=8080"], &[], "");
+    assert!(message.contains("set broadcast_key"), "{message}");
+    assert!(load_all(&["--poll=false", "--poll_path=/health"], &[], "").is_ok());
+    assert!(load_all(&["--metrics_http=", "--max_sessions=0"], &[], "").is_ok());
+    let broken = Config {
+        workers: 5000,
+        ..Config::default()
+    };
+    let message = broken.validate().unwrap_err().to_string();
+    assert!(
+        message.contains("\n  - workers must be at most 1024\n"),
+        "{message}"
+    );
+}

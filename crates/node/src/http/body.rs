@@ -1,0 +1,174 @@
+//! Answer bodies that know when they have left.
+//!
+//! The server hands a poll's frames to hyper as a body. The moment hyper takes
+//! the bytes, the batch's [`Delivery`] moves to the connection's [`InFlight`]
+//! list; the connection says when its buffers are empty, which is when the
+//! batch is flushed, and how it ended.
+
+use crate::clock::Clock;
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use parking_lot::Mutex;
+use pollux_session::Delivery;
+use std::{
+    mem,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+/// The deliveries of one connection, from the moment their bytes were taken.
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    clock: Clock,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// In hyper's buffers or partly in the socket.
+    leaving: Vec<Delivery>,
+    /// In the socket.
+    flushed: Vec<Delivery>,
+    /// The connection failed, rather than being closed in good order.
+    broken: bool,
+}
+
+impl InFlight {
+    pub(crate) fn new(clock: Clock) -> Arc<Self> {
+        Arc::new(Self {
+            clock,
+            state: Mutex::default(),
+        })
+    }
+
+    fn leaving(&self, delivery: Delivery) {
+        self.state.lock().leaving.push(delivery);
+    }
+
+    /// Everything that was written before is in the socket.
+    pub(crate) fn flushed(&self) {
+        let mut state = self.state.lock();
+        if state.leaving.is_empty() {
+            return;
+        }
+        let mut flushed = mem::take(&mut state.leaving);
+        drop(state);
+        let now = self.clock.now();
+        for delivery in &mut flushed {
+            delivery.flushed(now);
+        }
+        self.state.lock().flushed.append(&mut flushed);
+    }
+
+    /// Another request came on this connection: its client has read what was
+    /// sent before.
+    pub(crate) fn next_request(&self) {
+        let mut state = self.state.lock();
+        if state.flushed.is_empty() {
+            return;
+        }
+        let received = mem::take(&mut state.flushed);
+        drop(state);
+        received.into_iter().for_each(Delivery::confirm);
+    }
+
+    /// Reading or writing failed. A peer that closes its socket with unread
+    /// bytes in it resets the connection, so nothing that was flushed since the
+    /// last request is known to have been read.
+    pub(crate) fn broke(&self) {
+        self.state.lock().broken = true;
+    }
+
+    /// The connection is gone. Returns how many frames did not reach the client
+    /// and are pending again.
+    pub(crate) fn ended(&self) -> usize {
+        let State {
+            leaving,
+            flushed,
+            broken,
+        } = mem::take(&mut *self.state.lock());
+        let mut again = 0;
+        for delivery in flushed {
+            if broken {
+                again += delivery.failed();
+            } else {
+                delivery.confirm();
+            }
+        }
+        again + leaving.into_iter().map(Delivery::failed).sum::<usize>()
+    }
+}
+
+/// A poll's answer, or that of any other door.
+#[derive(Debug)]
+pub(crate) enum AnswerBody {
+    /// Bytes that nobody waits to hear of.
+    Plain(Bytes),
+    /// Frames of a poll.
+    Frames {
+        /// The lines; empty once taken.
+        lines: Bytes,
+        /// Moves to the connection with the lines.
+        delivery: Option<Delivery>,
+        /// The connection, or `None` where the server is not ours: then the
+        /// batch counts as flushed when its bytes are taken.
+        connection: Option<Arc<InFlight>>,
+        /// For servers that are not ours.
+        clock: Clock,
+    },
+    /// The answer of another door.
+    Other(axum::body::Body),
+}
+
+impl AnswerBody {
+    /// A body without bytes.
+    pub(crate) const fn empty() -> Self {
+        Self::Plain(Bytes::new())
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let bytes = match self.get_mut() {
+            Self::Other(body) => return Pin::new(body).poll_frame(context),
+            Self::Plain(bytes) => mem::take(bytes),
+            Self::Frames {
+                lines,
+                delivery,
+                connection,
+                clock,
+            } => {
+                match (delivery.take(), connection) {
+                    (Some(delivery), Some(connection)) => connection.leaving(delivery),
+                    (Some(mut delivery), None) => delivery.flushed(clock.now()),
+                    (None, _) => {}
+                }
+                mem::take(lines)
+            }
+        };
+        Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Plain(bytes) | Self::Frames { lines: bytes, .. } => bytes.is_empty(),
+            Self::Other(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Plain(bytes) | Self::Frames { lines: bytes, .. } => {
+                SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX))
+            }
+            Self::Other(body) => body.size_hint(),
+        }
+    }
+}

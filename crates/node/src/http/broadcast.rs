@@ -1,0 +1,161 @@
+//! `POST /_broadcast`: publishing for backends that speak no Redis.
+
+use super::{body::AnswerBody, problem::Problem};
+use crate::{auth::BearerKey, runtime::Runtime};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Limited};
+use pollux_broker::BrokerError;
+use pollux_protocol::{Inbound, PublicationError};
+use std::sync::Arc;
+use tracing::warn;
+
+/// The publishing route.
+#[derive(Clone, Debug)]
+pub(crate) struct BroadcastDoor {
+    pub(crate) runtime: Arc<Runtime>,
+    /// What publishers must present; `None` takes publications from everybody
+    /// who is not a page of another origin.
+    pub(crate) key: Option<BearerKey>,
+    /// Bytes of a body.
+    pub(crate) max_size: usize,
+    /// Pages of every origin may publish (if they have the key).
+    pub(crate) cors: bool,
+}
+
+impl BroadcastDoor {
+    /// Serves one request.
+    pub(crate) async fn serve(&self, request: Request<axum::body::Body>) -> Response<AnswerBody> {
+        let (head, body) = request.into_parts();
+        let mut response = if self.cors && head.method == Method::OPTIONS {
+            Response::new(AnswerBody::empty())
+        } else {
+            match self.accept(&head.method, &head.headers, body).await {
+                Ok(()) => {
+                    let mut response = Response::new(AnswerBody::empty());
+                    *response.status_mut() = StatusCode::CREATED;
+                    response
+                }
+                Err(response) => response,
+            }
+        };
+        if self.cors {
+            let headers = response.headers_mut();
+            let add = |headers: &mut HeaderMap, name, value| {
+                headers.insert(name, HeaderValue::from_static(value));
+            };
+            add(headers, header::ACCESS_CONTROL_ALLOW_ORIGIN, "*");
+            add(
+                headers,
+                header::ACCESS_CONTROL_ALLOW_METHODS,
+                "POST, OPTIONS",
+            );
+            add(
+                headers,
+                header::ACCESS_CONTROL_ALLOW_HEADERS,
+                "Authorization, Content-Type",
+            );
+        }
+        response
+    }
+
+    async fn accept(
+        &self,
+        method: &Method,
+        headers: &HeaderMap,
+        body: axum::body::Body,
+    ) -> Result<(), Response<AnswerBody>> {
+        if *method != Method::POST {
+            let problem = Problem::because("method", "publications are POST requests");
+            return Err(problem.answer(StatusCode::UNPROCESSABLE_ENTITY));
+        }
+        match &self.key {
+            Some(key) if !key.is_in(headers) => {
+                self.runtime.metrics.failed_auths.inc();
+                let reason = "present the broadcast key as Authorization: Bearer <key>";
+                let problem = Problem::because("unauthorized", reason);
+                return Err(problem.answer(StatusCode::UNAUTHORIZED));
+            }
+            None if !self.cors && is_cross_origin(headers) => {
+                // Without a key, any page a developer visits could publish.
+                let reason = "a page of another origin may not publish without a key";
+                let problem = Problem::because("origin", reason);
+                return Err(problem.answer(StatusCode::FORBIDDEN));
+            }
+            _ => {}
+        }
+        let body = self.read(body).await?;
+        match Inbound::parse(&body) {
+            Ok(inbound) => self.publish(inbound).await,
+            Err(error) => {
+                self.runtime.metrics.failed_broadcasts.inc();
+                Err(invalid(&error))
+            }
+        }
+    }
+
+    async fn read(&self, body: axum::body::Body) -> Result<Bytes, Response<AnswerBody>> {
+        match Limited::new(body, self.max_size).collect().await {
+            Ok(body) => Ok(body.to_bytes()),
+            Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+                let limit = format!("a body holds at most {} bytes", self.max_size);
+                let problem = Problem::because("body too large", &limit);
+                Err(problem.answer(StatusCode::PAYLOAD_TOO_LARGE))
+            }
+            Err(_) => {
+                let problem = Problem::because("body", "the body ended too early");
+                Err(problem.answer(StatusCode::UNPROCESSABLE_ENTITY))
+            }
+        }
+    }
+
+    async fn publish(&self, inbound: Inbound) -> Result<(), Response<AnswerBody>> {
+        let published = match inbound {
+            Inbound::Disconnect(command) => self.runtime.disconnect(command).await,
+            Inbound::Publications(publications) => {
+                let mut published = Ok(());
+                for publication in publications {
+                    published = self.runtime.publish(publication).await;
+                    if published.is_err() {
+                        break;
+                    }
+                }
+                published
+            }
+        };
+        published.map_err(|error| {
+            if let Some(left_out) = self.runtime.throttles.publication.pass() {
+                warn!(%error, left_out, "A publication was refused");
+            }
+            let status = match error {
+                BrokerError::Unsupported => StatusCode::NOT_IMPLEMENTED,
+                _ => StatusCode::SERVICE_UNAVAILABLE,
+            };
+            Problem::because("broker", "the broker can't be reached; publish again").answer(status)
+        })
+    }
+}
+
+fn invalid(error: &PublicationError) -> Response<AnswerBody> {
+    let problem = Problem {
+        error: "invalid publication",
+        reason: Some(error.message()),
+        at: Some(error.at()).filter(|at| !at.is_empty()),
+        line: error.line(),
+        column: error.column(),
+    };
+    problem.answer(StatusCode::UNPROCESSABLE_ENTITY)
+}
+
+/// Whether a browser sent this for a page that did not come from here.
+fn is_cross_origin(headers: &HeaderMap) -> bool {
+    let Some(origin) = headers.get(header::ORIGIN) else {
+        return false;
+    };
+    let host = headers.get(header::HOST).map(HeaderValue::as_bytes);
+    let origin = origin
+        .to_str()
+        .ok()
+        .and_then(|origin| origin.split_once("://"));
+    origin.is_none_or(|(_, from)| Some(from.as_bytes()) != host)
+}

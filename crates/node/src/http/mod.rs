@@ -1,0 +1,15 @@
+//! The doors that speak HTTP: one file each.
+
+mod body;
+mod broadcast;
+mod cors;
+mod ops;
+mod poll;
+mod problem;
+mod router;
+
+pub(crate) use body::{AnswerBody, InFlight};
+pub(crate) use broadcast::BroadcastDoor;
+pub(crate) use cors::Origins;
+pub(crate) use poll::PollDoor;
+pub(crate) use router::{Doors, broadcast_router, router};

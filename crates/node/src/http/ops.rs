@@ -1,0 +1,89 @@
+//! What operators and their tools ask for.
+
+use super::{body::AnswerBody, problem::Problem};
+use crate::runtime::Runtime;
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use tracing::error;
+
+/// The console page.
+const CONSOLE: &str = include_str!("../../console/index.html");
+
+/// Whether the process lives.
+pub(super) fn health() -> Response<AnswerBody> {
+    plain(StatusCode::OK, "ok\n")
+}
+
+/// Whether clients and publishers may be sent here.
+pub(super) fn ready(runtime: &Runtime) -> Response<AnswerBody> {
+    if runtime.is_leaving() {
+        plain(StatusCode::SERVICE_UNAVAILABLE, "draining\n")
+    } else if runtime.broker.is_ready() {
+        plain(StatusCode::OK, "ready\n")
+    } else {
+        plain(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the broker can't be reached\n",
+        )
+    }
+}
+
+/// All metrics. Gauges of sessions are counted now.
+pub(super) fn metrics(runtime: &Runtime) -> Response<AnswerBody> {
+    let metrics = &runtime.metrics;
+    let census = runtime.registry.census();
+    let gauge = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+    metrics.sessions.set(gauge(census.sessions));
+    metrics.clients.set(gauge(census.sessions));
+    metrics.unique_clients.set(gauge(census.unique));
+    metrics.long_poll_clients.set(gauge(census.sessions));
+    metrics.parked_polls.set(gauge(census.parked));
+    metrics.subscriptions.set(gauge(census.subscriptions));
+    metrics.outbox_frames.set(gauge(census.outbox_frames));
+    metrics.outbox_bytes.set(gauge(census.outbox_bytes));
+    metrics.streams.set(gauge(runtime.hub.streams()));
+    metrics.broker_up.set(i64::from(runtime.broker.is_ready()));
+    if let Some(memory) = &runtime.memory {
+        metrics.history_streams.set(gauge(memory.history_streams()));
+        metrics.history_bytes.set(gauge(memory.history_bytes()));
+    }
+    match metrics.page() {
+        Ok(page) => {
+            let mut response = Response::new(AnswerBody::Plain(page.into()));
+            let format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+            response.headers_mut().insert(header::CONTENT_TYPE, format);
+            response
+        }
+        Err(error) => {
+            error!(%error, "The metrics page can't be made");
+            Problem::new("metrics").answer(StatusCode::INTERNAL_SERVER_ERROR)
+        }
+    }
+}
+
+/// The console page: a client of this node like any other.
+pub(super) fn console() -> Response<AnswerBody> {
+    let mut response = Response::new(AnswerBody::Plain(Bytes::from_static(CONSOLE.as_bytes())));
+    let headers = response.headers_mut();
+    let html = HeaderValue::from_static("text/html; charset=utf-8");
+    headers.insert(header::CONTENT_TYPE, html);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    response
+}
+
+fn plain(status: StatusCode, text: &'static str) -> Response<AnswerBody> {
+    let mut response = Response::new(AnswerBody::Plain(Bytes::from_static(text.as_bytes())));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

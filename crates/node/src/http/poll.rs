@@ -1,0 +1,258 @@
+//! `POST /lp`: hyper's requests to [`LongPoll`] and back.
+
+use super::{
+    body::{AnswerBody, InFlight},
+    cors::Origins,
+    problem::Problem,
+};
+use crate::{
+    auth::ConnectRequest,
+    longpoll::{Handled, LongPoll, PollAnswer, PollRequest},
+    runtime::Runtime,
+};
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body::Body;
+use http_body_util::BodyExt as _;
+use std::sync::Arc;
+
+/// Names a session. Answered to an open, sent with every poll.
+pub(crate) const POLL_ID: HeaderName = HeaderName::from_static("x-anycable-poll-id");
+/// The number of an answer's last frame; sent back, it says what arrived.
+pub(crate) const CURSOR: HeaderName = HeaderName::from_static("pollux-cursor");
+/// Frames were lost before this answer.
+pub(crate) const GAP: HeaderName = HeaderName::from_static("pollux-gap");
+
+/// A body that is too large is read up to this many times its limit, because a
+/// client that is still sending when the connection closes does not see the
+/// answer.
+const DRAIN_FACTOR: usize = 16;
+
+/// The poll route.
+#[derive(Clone, Debug)]
+pub(crate) struct PollDoor {
+    pub(crate) runtime: Arc<Runtime>,
+    pub(crate) origins: Arc<Origins>,
+}
+
+/// What was read of a request's body.
+enum Read {
+    Whole(Bytes),
+    TooLarge,
+    Broken,
+}
+
+impl PollDoor {
+    /// Serves one request. `connection` is told when the answer has left;
+    /// `None` where the server is not ours.
+    pub(crate) async fn serve<B>(
+        &self,
+        request: Request<B>,
+        connection: Option<Arc<InFlight>>,
+    ) -> Response<AnswerBody>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let (head, body) = request.into_parts();
+        let origin = head.headers.get(header::ORIGIN).cloned();
+        let handled = match self.refusal(&head.method, &head.headers) {
+            Some(refusal) => Err(refusal),
+            None => self.accept(head, body).await,
+        };
+        let mut response = match handled {
+            Err(response) => response,
+            Ok(handled) => {
+                // From here on, in the worst case for many seconds, nothing of
+                // the request is in memory.
+                let answer = match handled {
+                    Handled::Answer(answer) => answer,
+                    Handled::Parked(parked) => parked.await,
+                };
+                self.respond(answer, connection)
+            }
+        };
+        self.origins.mark(origin.as_ref(), response.headers_mut());
+        response
+    }
+
+    /// The answer to a request that is not even looked at.
+    fn refusal(&self, method: &Method, headers: &HeaderMap) -> Option<Response<AnswerBody>> {
+        if !self.origins.allows(headers) {
+            let problem = Problem::because("origin", "this origin is not in allowed_origins");
+            return Some(problem.answer(StatusCode::FORBIDDEN));
+        }
+        if *method == Method::OPTIONS {
+            let mut response = Response::new(AnswerBody::empty());
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            Origins::preflight(response.headers_mut());
+            return Some(response);
+        }
+        if *method != Method::POST {
+            let problem = Problem::because("method", "polls are POST requests");
+            let mut response = problem.answer(StatusCode::METHOD_NOT_ALLOWED);
+            response
+                .headers_mut()
+                .insert(header::ALLOW, HeaderValue::from_static("POST, OPTIONS"));
+            return Some(response);
+        }
+        None
+    }
+
+    async fn accept<B>(
+        &self,
+        head: http::request::Parts,
+        body: B,
+    ) -> Result<Handled, Response<AnswerBody>>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let body = match read(body, self.runtime.max_request_size).await {
+            Read::Whole(body) => body,
+            Read::TooLarge => {
+                self.runtime.metrics.oversize_polls.inc();
+                let limit = format!(
+                    "a body holds at most {} bytes",
+                    self.runtime.max_request_size
+                );
+                let problem = Problem::because("body too large", &limit);
+                return Err(problem.answer(StatusCode::PAYLOAD_TOO_LARGE));
+            }
+            Read::Broken => {
+                let problem = Problem::because("body", "the body ended too early");
+                return Err(problem.answer(StatusCode::BAD_REQUEST));
+            }
+        };
+        let text = |name| {
+            head.headers
+                .get(name)
+                .map(|value: &HeaderValue| value.to_str())
+        };
+        let request = PollRequest {
+            // An id that is not even text is as unknown as any other.
+            poll_id: text(POLL_ID).map(Result::unwrap_or_default),
+            cursor: text(CURSOR).and_then(|value| value.ok()?.trim().parse().ok()),
+            connect: ConnectRequest {
+                headers: &head.headers,
+                query: head.uri.query().unwrap_or_default(),
+            },
+            body: &body,
+        };
+        Ok(LongPoll::handle(&self.runtime, request).await)
+    }
+
+    fn respond(
+        &self,
+        answer: PollAnswer,
+        connection: Option<Arc<InFlight>>,
+    ) -> Response<AnswerBody> {
+        let mut response = match answer {
+            PollAnswer::Frames {
+                body,
+                cursor,
+                gap,
+                poll_id,
+                delivery,
+            } => {
+                let clock = self.runtime.clock;
+                let mut response = Response::new(AnswerBody::Frames {
+                    lines: body,
+                    delivery: Some(delivery),
+                    connection,
+                    clock,
+                });
+                let headers = response.headers_mut();
+                headers.insert(header::CONTENT_TYPE, JSON_LINES);
+                headers.insert(CURSOR, HeaderValue::from(cursor));
+                if gap {
+                    headers.insert(GAP, HeaderValue::from_static("1"));
+                }
+                name_session(headers, poll_id);
+                response
+            }
+            PollAnswer::Empty { cursor, poll_id } => {
+                let mut response = Response::new(AnswerBody::empty());
+                *response.status_mut() = StatusCode::NO_CONTENT;
+                let headers = response.headers_mut();
+                headers.insert(CURSOR, HeaderValue::from(cursor));
+                name_session(headers, poll_id);
+                response
+            }
+            PollAnswer::Refused { line, gap } => {
+                let mut response = Response::new(AnswerBody::Plain(line.line().clone()));
+                *response.status_mut() = StatusCode::UNAUTHORIZED;
+                let headers = response.headers_mut();
+                headers.insert(header::CONTENT_TYPE, JSON_LINES);
+                if gap {
+                    headers.insert(GAP, HeaderValue::from_static("1"));
+                }
+                response
+            }
+            PollAnswer::Busy => {
+                let reason = "this node takes no more for the moment";
+                Problem::because("busy", reason).answer(StatusCode::SERVICE_UNAVAILABLE)
+            }
+        };
+        if self.runtime.is_draining() {
+            response
+                .headers_mut()
+                .insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+const JSON_LINES: HeaderValue = HeaderValue::from_static("application/jsonl");
+
+fn name_session(headers: &mut HeaderMap, poll_id: Option<String>) {
+    if let Some(poll_id) = poll_id.and_then(|poll_id| HeaderValue::try_from(poll_id).ok()) {
+        headers.insert(POLL_ID, poll_id);
+    }
+}
+
+/// Reads a body of at most `limit` bytes.
+async fn read<B>(mut body: B, limit: usize) -> Read
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    if body.is_end_stream() {
+        return Read::Whole(Bytes::new());
+    }
+    let announced = body.size_hint().lower();
+    let drain_limit = limit.saturating_mul(DRAIN_FACTOR);
+    if announced > u64::try_from(drain_limit).unwrap_or(u64::MAX) {
+        return Read::TooLarge;
+    }
+    let mut first = Bytes::new();
+    let mut rest = BytesMut::new();
+    let mut length = 0_usize;
+    while let Some(frame) = body.frame().await {
+        let Ok(frame) = frame else {
+            return Read::Broken;
+        };
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        length = length.saturating_add(data.len());
+        if length > drain_limit {
+            return Read::TooLarge;
+        }
+        if length > limit {
+            // Read on, keep nothing.
+            rest = BytesMut::new();
+        } else if first.is_empty() {
+            first = data;
+        } else {
+            rest.extend_from_slice(&data);
+        }
+    }
+    if length > limit {
+        Read::TooLarge
+    } else if rest.is_empty() {
+        Read::Whole(first)
+    } else {
+        let mut whole = BytesMut::with_capacity(length);
+        whole.extend_from_slice(&first);
+        whole.extend_from_slice(&rest);
+        Read::Whole(whole.freeze())
+    }
+}

@@ -1,0 +1,63 @@
+//! Errors as JSON, for people and programs that made a mistake.
+
+use super::body::AnswerBody;
+use http::{HeaderValue, Response, StatusCode, header};
+use serde::Serialize;
+
+/// How long a client that is sent away should wait.
+const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
+
+/// The body of every error answer that is not the protocol's own.
+#[derive(Debug, Serialize)]
+pub(crate) struct Problem<'a> {
+    /// What went wrong, in a few words.
+    pub(crate) error: &'a str,
+    /// What exactly, if there is more to say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<&'a str>,
+    /// The part of the body that is meant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) at: Option<&'a str>,
+    /// The line of the body, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) line: Option<usize>,
+    /// The column in it, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) column: Option<usize>,
+}
+
+impl<'a> Problem<'a> {
+    pub(crate) const fn new(error: &'a str) -> Self {
+        Self {
+            error,
+            reason: None,
+            at: None,
+            line: None,
+            column: None,
+        }
+    }
+
+    pub(crate) const fn because(error: &'a str, reason: &'a str) -> Self {
+        Self {
+            reason: Some(reason),
+            ..Self::new(error)
+        }
+    }
+
+    /// The answer. 503 says when to come back.
+    pub(crate) fn answer(&self, status: StatusCode) -> Response<AnswerBody> {
+        let mut json = serde_json::to_vec(self).unwrap_or_default();
+        json.push(b'\n');
+        let mut response = Response::new(AnswerBody::Plain(json.into()));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
+        }
+        response
+    }
+}

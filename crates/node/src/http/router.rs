@@ -1,0 +1,76 @@
+//! Which path leads to which door.
+
+use super::{body::AnswerBody, broadcast::BroadcastDoor, ops, poll::PollDoor, problem::Problem};
+use axum::{Router, extract::Request, routing};
+use http::{HeaderValue, Response, StatusCode, header};
+use std::sync::Arc;
+
+/// All doors of a node, and where they are.
+#[derive(Clone, Debug)]
+pub(crate) struct Doors {
+    pub(crate) poll: Option<(String, PollDoor)>,
+    pub(crate) broadcast: Option<(String, BroadcastDoor)>,
+    pub(crate) runtime: Arc<crate::runtime::Runtime>,
+    pub(crate) health_path: String,
+    pub(crate) ready_path: String,
+    pub(crate) metrics_path: Option<String>,
+    pub(crate) console: bool,
+}
+
+/// Every door of the main port.
+pub(crate) fn router(doors: Doors) -> Router {
+    let Doors {
+        poll,
+        broadcast,
+        runtime,
+        health_path,
+        ready_path,
+        metrics_path,
+        console,
+    } = doors;
+    let mut router = Router::new()
+        .route(&health_path, routing::get(async || other(ops::health())))
+        .route(&ready_path, {
+            let runtime = Arc::clone(&runtime);
+            routing::get(async move || other(ops::ready(&runtime)))
+        });
+    if let Some(path) = metrics_path {
+        router = router.route(
+            &path,
+            routing::get(async move || other(ops::metrics(&runtime))),
+        );
+    }
+    if console {
+        router = router.route("/", routing::get(async || other(ops::console())));
+    }
+    if let Some((path, door)) = poll {
+        let serve = async move |request: Request| other(door.serve(request, None).await);
+        router = router.route(&path, routing::any(serve));
+    }
+    if let Some((path, door)) = broadcast {
+        router = router.merge(broadcast_router(&path, door));
+    }
+    router.fallback(async || {
+        other(Problem::because("not found", "no door has this path").answer(StatusCode::NOT_FOUND))
+    })
+}
+
+/// The publishing door alone, for a port of its own.
+pub(crate) fn broadcast_router(path: &str, door: BroadcastDoor) -> Router {
+    let serve = async move |request: Request| other(door.serve(request).await);
+    Router::new().route(path, routing::any(serve))
+}
+
+/// An answer as axum wants it.
+fn other(response: Response<AnswerBody>) -> Response<axum::body::Body> {
+    let mut response = response.map(axum::body::Body::new);
+    // Set here, because not all of axum's own bodies announce their length.
+    if response.status() == StatusCode::NO_CONTENT {
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+    }
+    response
+        .headers_mut()
+        .entry(header::SERVER)
+        .or_insert(HeaderValue::from_static("pollux"));
+    response
+}

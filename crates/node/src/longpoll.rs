@@ -1,0 +1,220 @@
+//! A long poll, without HTTP: what came in, and what goes out.
+//!
+//! Two steps, because between them a client is only a parked session:
+//! [`LongPoll::handle`] does what the request asks for and returns the answer
+//! or a [`Parked`] poll; that one is awaited. Whoever reads requests and writes
+//! answers (hyper today) stays a thin adapter.
+
+use crate::{
+    auth::{ConnectRequest, Verdict},
+    runtime::Runtime,
+};
+use bytes::Bytes;
+use pollux_protocol::{DisconnectReason, Frame, action_cable::reply};
+use pollux_session::{Answer, Delivery, Poll};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{self, Context},
+    time::Duration,
+};
+
+/// An open waits no longer than this for the replies to its commands.
+const OPEN_WAIT: Duration = Duration::from_secs(5);
+
+/// A request on the poll route, its body complete.
+#[derive(Debug)]
+pub(crate) struct PollRequest<'a> {
+    /// The poll id, if this is not an open.
+    pub(crate) poll_id: Option<&'a str>,
+    /// The last frame the client has, if it says so.
+    pub(crate) cursor: Option<u64>,
+    /// Who asks, for an open.
+    pub(crate) connect: ConnectRequest<'a>,
+    /// Commands, one a line.
+    pub(crate) body: &'a [u8],
+}
+
+/// What a poll is answered with.
+#[derive(Debug)]
+pub(crate) enum PollAnswer {
+    /// Lines for the client.
+    Frames {
+        /// The lines.
+        body: Bytes,
+        /// Number of the last.
+        cursor: u64,
+        /// Frames were lost before them.
+        gap: bool,
+        /// The new session's id, if this was an open.
+        poll_id: Option<String>,
+        /// To be told what becomes of the answer.
+        delivery: Delivery,
+    },
+    /// Nothing came in time.
+    Empty {
+        /// Number of the last frame the client can rely on.
+        cursor: u64,
+        /// The new session's id, if this was an open.
+        poll_id: Option<String>,
+    },
+    /// The client may not open a session, or has none.
+    Refused {
+        /// Why, as a line for the client.
+        line: Frame,
+        /// Frames were lost with the session.
+        gap: bool,
+    },
+    /// Not now: too many sessions, or the node is on its way out.
+    Busy,
+}
+
+/// Either an answer or a poll that waits for one.
+#[derive(Debug)]
+pub(crate) enum Handled {
+    /// The answer.
+    Answer(PollAnswer),
+    /// Await this.
+    Parked(Parked),
+}
+
+/// The poll route's logic.
+#[derive(Debug)]
+pub(crate) struct LongPoll;
+
+impl LongPoll {
+    /// Does what the request asks for.
+    pub(crate) async fn handle(runtime: &Arc<Runtime>, request: PollRequest<'_>) -> Handled {
+        let length = u64::try_from(request.body.len()).unwrap_or(u64::MAX);
+        runtime.metrics.data_received.inc_by(length);
+        match request.poll_id {
+            None => Self::open(runtime, &request).await,
+            Some(poll_id) => Self::poll(runtime, poll_id, &request).await,
+        }
+    }
+
+    async fn open(runtime: &Arc<Runtime>, request: &PollRequest<'_>) -> Handled {
+        let verdict = runtime.authenticator.authenticate(request.connect).await;
+        let identifiers = match verdict {
+            Verdict::Accept(identifiers) => identifiers,
+            Verdict::Refuse { reason, reconnect } => {
+                runtime.metrics.failed_auths.inc();
+                let line = reply::disconnect(reason, reconnect);
+                return Handled::Answer(PollAnswer::Refused { line, gap: false });
+            }
+        };
+        let Some(opened) = runtime.open(identifiers) else {
+            return Handled::Answer(PollAnswer::Busy);
+        };
+        let session = opened.session;
+        let now = runtime.clock.now();
+        session.reply(reply::welcome(&session.sid().text()), now);
+        let commands = runtime.parse_commands(request.body);
+        if !runtime.run_commands(&session, commands).await {
+            return Handled::Answer(PollAnswer::Busy);
+        }
+        let poll = session.park(now + OPEN_WAIT);
+        Handled::Parked(Parked {
+            runtime: Arc::clone(runtime),
+            poll,
+            poll_id: Some(opened.poll_id),
+        })
+    }
+
+    async fn poll(runtime: &Arc<Runtime>, poll_id: &str, request: &PollRequest<'_>) -> Handled {
+        let Some(session) = runtime.session(poll_id) else {
+            return Handled::Answer(stale(runtime, false));
+        };
+        let now = runtime.clock.now();
+        match session.arrive(request.cursor, now) {
+            Ok(0) => {}
+            Ok(again) => {
+                tracing::debug!(frames = again, "A client did not get its last answer");
+            }
+            Err(reason) => {
+                let gap = reason == pollux_session::CloseReason::Overflow;
+                return Handled::Answer(stale(runtime, gap));
+            }
+        }
+        let commands = runtime.parse_commands(request.body);
+        if !runtime.run_commands(&session, commands).await {
+            return Handled::Answer(PollAnswer::Busy);
+        }
+        let poll = session.park(now + runtime.shared.config.interval);
+        Handled::Parked(Parked {
+            runtime: Arc::clone(runtime),
+            poll,
+            poll_id: None,
+        })
+    }
+}
+
+/// A poll that waits. This is what lives in memory for every waiting client,
+/// so it holds nothing that its answer does not need.
+#[derive(Debug)]
+pub(crate) struct Parked {
+    runtime: Arc<Runtime>,
+    poll: Poll,
+    poll_id: Option<String>,
+}
+
+impl Future for Parked {
+    type Output = PollAnswer;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> task::Poll<PollAnswer> {
+        let now = self.runtime.clock.now();
+        let task::Poll::Ready(answer) = self.poll.poll_answer(now, context.waker()) else {
+            return task::Poll::Pending;
+        };
+        let poll_id = self.poll_id.take();
+        let metrics = &self.runtime.metrics;
+        task::Poll::Ready(match answer {
+            Answer::Frames {
+                body,
+                cursor,
+                gap,
+                frames,
+                redelivered,
+                waited,
+                delivery,
+            } => {
+                metrics.server_messages.inc_by(count(frames));
+                metrics.data_sent.inc_by(count(body.len()));
+                metrics.frames_per_answer.observe(frames_as_number(frames));
+                if let Some(waited) = waited {
+                    metrics.publish_to_answer.observe(waited.as_secs_f64());
+                }
+                if redelivered > 0 {
+                    metrics.redelivered.inc_by(count(redelivered));
+                }
+                PollAnswer::Frames {
+                    body,
+                    cursor,
+                    gap,
+                    poll_id,
+                    delivery,
+                }
+            }
+            Answer::Empty { cursor } => PollAnswer::Empty { cursor, poll_id },
+            Answer::Closed { gap } => stale(&self.runtime, gap),
+        })
+    }
+}
+
+/// The answer to a poll whose session is gone.
+fn stale(runtime: &Runtime, gap: bool) -> PollAnswer {
+    runtime.metrics.stale_polls.inc();
+    PollAnswer::Refused {
+        line: reply::disconnect(DisconnectReason::SessionExpired, true),
+        gap,
+    }
+}
+
+fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
+
+fn frames_as_number(frames: usize) -> f64 {
+    f64::from(u32::try_from(frames).unwrap_or(u32::MAX))
+}

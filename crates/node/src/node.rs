@@ -1,0 +1,362 @@
+//! Builds a node and runs it: the library's front door.
+
+use crate::{
+    auth::{Authenticator, BearerKey, Everybody, StreamPolicy},
+    config::{Config, Mode, PollOverflow},
+    http::{self, BroadcastDoor, Doors, Origins, PollDoor},
+    runtime::{Parts, Runtime},
+    server::{Server, ServerConfig, Service},
+    telemetry::Metrics,
+};
+use axum::Router;
+use base64::Engine as _;
+use pollux_broker::{
+    Broker, BrokerError, Events, MemoryBroker, MemoryConfig, RedisBroker, RedisConfig,
+};
+use pollux_protocol::{Meta, Payload, Publication, StreamName, StreamVerifier};
+use pollux_session::{Overflow, PollConfig};
+use secrecy::ExposeSecret as _;
+use std::{
+    future::Future,
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
+use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{info, warn};
+
+/// Why a node can't be built or used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// The broker can't be set up, or refused a publication.
+    #[error("failed to {0}")]
+    Broker(#[from] BrokerError),
+    /// The metrics' prefix is not one.
+    #[error("failed to name the metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// Not a stream's name.
+    #[error("failed to name the stream: {0}")]
+    Stream(#[from] pollux_protocol::NameError),
+}
+
+/// Makes a [`Node`].
+#[derive(Debug, Default)]
+pub struct Builder {
+    config: Config,
+    broker: Option<(Arc<dyn Broker>, Events)>,
+    authenticator: Option<Arc<dyn Authenticator>>,
+}
+
+impl Builder {
+    /// Sets the options; the defaults are those of the program.
+    #[must_use]
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Uses a broker of the caller's own instead of the one the options name.
+    #[must_use]
+    pub fn broker(mut self, broker: Arc<dyn Broker>, events: Events) -> Self {
+        self.broker = Some((broker, events));
+        self
+    }
+
+    /// Decides who may connect, instead of what the options say.
+    #[must_use]
+    pub fn authenticator(mut self, authenticator: Arc<dyn Authenticator>) -> Self {
+        self.authenticator = Some(authenticator);
+        self
+    }
+
+    /// The node. Must be called within a tokio runtime: its tasks run from now
+    /// on, until the node is dropped or its server has stopped.
+    ///
+    /// # Errors
+    /// The broker or the metrics can't be set up as the options say.
+    pub fn build(self) -> Result<Node, NodeError> {
+        let Self {
+            config,
+            broker,
+            authenticator,
+        } = self;
+        let node_id = config.node_id.clone().map_or_else(random_node_id, Ok)?;
+        let (broker, events, memory) = match broker {
+            Some((broker, events)) => (broker, events, None),
+            None => start_broker(&config, &node_id)?,
+        };
+        let everybody = if config.accepts_connections() {
+            Everybody::Accepted
+        } else {
+            Everybody::Refused
+        };
+        let runtime = Runtime::new(Parts {
+            poll: poll_config(&config),
+            max_sessions: config.max_sessions,
+            max_request_size: config.poll_max_request_size,
+            broker,
+            memory,
+            streams: StreamPolicy {
+                public: config.public_streams(),
+                verifier: StreamVerifier::new(config.streams_secrets()),
+                signed_whisper: config.streams_whisper,
+            },
+            authenticator: authenticator.unwrap_or_else(|| Arc::new(everybody)),
+            metrics: Metrics::new(&config.metrics_prefix)?,
+        });
+        runtime.tasks.spawn({
+            let (runtime, stop) = (Arc::clone(&runtime), runtime.stop.clone());
+            async move {
+                stop.run_until_cancelled_owned(runtime.run_events(events))
+                    .await
+            }
+        });
+        runtime.tasks.spawn(Arc::clone(&runtime).run_deadlines());
+        Ok(Node {
+            config,
+            node_id,
+            runtime,
+        })
+    }
+}
+
+/// A node: its sessions, its broker and its doors. Stops when dropped.
+#[derive(Debug)]
+pub struct Node {
+    config: Config,
+    node_id: String,
+    runtime: Arc<Runtime>,
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.runtime.stop.cancel();
+    }
+}
+
+/// Sockets for [`Node::serve`].
+#[derive(Debug)]
+pub struct Listeners {
+    /// For clients, and whatever has no port of its own.
+    pub main: TcpListener,
+    /// For publishing, where that has a port of its own.
+    pub broadcast: Option<TcpListener>,
+}
+
+impl Node {
+    /// Starts to make a node.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// The node's options.
+    #[must_use]
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What the node is called in logs and at the broker.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.node_id
+    }
+
+    /// Sessions the node holds.
+    #[must_use]
+    pub fn session_count(&self) -> usize {
+        self.runtime.registry.len()
+    }
+
+    /// Publishes to a stream. `data` that is JSON text reaches clients as JSON,
+    /// anything else as a string.
+    ///
+    /// # Errors
+    /// The stream's name is not one, or the broker did not take it; then it may
+    /// be published again.
+    pub async fn publish(&self, stream: &str, data: &str) -> Result<(), NodeError> {
+        let publication = Publication {
+            stream: StreamName::try_new(stream)?,
+            data: Payload::from_text(data),
+            meta: Meta::default(),
+        };
+        Ok(self.runtime.publish(publication).await?)
+    }
+
+    /// The node's doors as a router, to merge into an application's own. A
+    /// server that is not the node's can't tell it when an answer was lost on
+    /// the way; clients that send their cursor lose nothing all the same.
+    pub fn router(&self) -> Router {
+        http::router(self.doors(true))
+    }
+
+    /// Serves `listeners` until `shutdown` is done, then takes leave of all
+    /// clients and returns. Sets no signal handlers.
+    pub async fn serve(&self, listeners: Listeners, shutdown: impl Future<Output = ()>) {
+        let server = Arc::new(Server {
+            config: ServerConfig {
+                max_connections: self.config.max_connections,
+                header_read_timeout: self.config.header_read_timeout,
+                write_timeout: self.config.poll_write_timeout,
+            },
+            clock: self.runtime.clock,
+            metrics: Arc::clone(&self.runtime.metrics),
+            stop_accepting: CancellationToken::new(),
+            stop_connections: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            connections: AtomicUsize::new(0),
+        });
+        let router = http::router(self.doors(self.config.own_broadcast_port().is_none()));
+        let main = Service {
+            poll: self.poll_door(),
+            router,
+        };
+        let mut accepting = vec![tokio::spawn({
+            Arc::clone(&server).run(listeners.main, Arc::new(main))
+        })];
+        if let Some(listener) = listeners.broadcast {
+            let (path, door) = self.broadcast_door();
+            let router = http::broadcast_router(&path, door);
+            let service = Service { poll: None, router };
+            accepting.push(tokio::spawn(
+                Arc::clone(&server).run(listener, Arc::new(service)),
+            ));
+        }
+        shutdown.await;
+        self.stop(&server).await;
+        for loop_task in accepting {
+            if let Err(error) = loop_task.await {
+                warn!(%error, "An accept loop failed");
+            }
+        }
+    }
+
+    async fn stop(&self, server: &Server) {
+        self.runtime.announce_drain();
+        let delay = self.config.shutdown_delay;
+        if delay > Duration::ZERO {
+            info!(?delay, "Not ready any more; stopping after the delay");
+            tokio::time::sleep(delay).await;
+        }
+        server.stop_accepting.cancel();
+        let leave = async {
+            self.runtime.drain().await;
+            server.finish().await;
+        };
+        if tokio::time::timeout(self.config.shutdown_timeout, leave)
+            .await
+            .is_err()
+        {
+            let sessions = self.runtime.registry.len();
+            warn!(
+                sessions,
+                "The shutdown timeout is over; some clients were not told"
+            );
+        }
+        self.runtime.stop.cancel();
+        info!("Stopped");
+    }
+
+    fn poll_door(&self) -> Option<(String, PollDoor)> {
+        let door = PollDoor {
+            runtime: Arc::clone(&self.runtime),
+            origins: Arc::new(Origins::new(&self.config.allowed_origins)),
+        };
+        self.config
+            .poll
+            .then(|| (self.config.poll_path.clone(), door))
+    }
+
+    fn broadcast_door(&self) -> (String, BroadcastDoor) {
+        let door = BroadcastDoor {
+            runtime: Arc::clone(&self.runtime),
+            key: self.config.broadcast_key().map(BearerKey::new),
+            max_size: self.config.max_publication_size,
+            cors: self.config.http_broadcast_cors,
+        };
+        (self.config.http_broadcast_path.clone(), door)
+    }
+
+    fn doors(&self, with_broadcast: bool) -> Doors {
+        Doors {
+            poll: self.poll_door(),
+            broadcast: with_broadcast.then(|| self.broadcast_door()),
+            runtime: Arc::clone(&self.runtime),
+            health_path: self.config.health_path.clone(),
+            ready_path: self.config.ready_path.clone(),
+            metrics_path: self.config.metrics_http.clone(),
+            console: self.config.console_enabled(),
+        }
+    }
+
+    /// Says in the log what is open to whom.
+    pub(crate) fn log_mode(&self) {
+        let config = &self.config;
+        match config.mode() {
+            Mode::Development => {
+                warn!(
+                    "Development mode: anyone on this machine may connect, subscribe and publish"
+                );
+            }
+            Mode::Public => warn!("Public mode: anyone may connect and subscribe"),
+            Mode::Secured if !config.accepts_connections() => {
+                warn!(
+                    "Every connection will be refused: a secret is set, but this version can't \
+                     authenticate clients; add --noauth and let signed streams decide"
+                );
+            }
+            Mode::Secured => {}
+        }
+        info!(
+            node = self.node_id,
+            broker = self.runtime.broker.name(),
+            public_streams = config.public_streams(),
+            signed_streams = self.runtime.streams.verifier.is_some(),
+            "Starting"
+        );
+    }
+}
+
+type StartedBroker = (Arc<dyn Broker>, Events, Option<Arc<MemoryBroker>>);
+
+fn start_broker(config: &Config, node_id: &str) -> Result<StartedBroker, BrokerError> {
+    if let Some(url) = config.redis_url.as_ref().filter(|_| config.uses_redis()) {
+        let (broker, events) = RedisBroker::start(RedisConfig {
+            url: url.expose_secret().to_owned(),
+            channel: config.redis_channel.clone(),
+            client_name: format!("pollux-{node_id}"),
+            keepalive_interval: config.redis_keepalive_interval,
+        })?;
+        return Ok((broker, events, None));
+    }
+    let (broker, events) = MemoryBroker::start(MemoryConfig {
+        history_limit: config.history_limit,
+        history_ttl: config.history_ttl,
+        max_streams: config.memory_max_streams,
+        max_bytes: config.memory_max_bytes,
+    })?;
+    Ok((Arc::clone(&broker) as Arc<dyn Broker>, events, Some(broker)))
+}
+
+fn poll_config(config: &Config) -> PollConfig {
+    PollConfig {
+        interval: config.poll_interval,
+        flush_interval: config.poll_flush_interval,
+        keepalive_timeout: config.poll_keepalive_timeout,
+        max_waiting: config.poll_max_waiting,
+        max_frames: config.poll_outbox_max_frames,
+        max_bytes: config.poll_outbox_max_bytes,
+        overflow: match config.poll_overflow {
+            PollOverflow::Expire => Overflow::Expire,
+            PollOverflow::DropOldest => Overflow::DropOldest,
+        },
+        max_subscriptions: config.max_subscriptions_per_session,
+    }
+}
+
+fn random_node_id() -> Result<String, BrokerError> {
+    let mut random = [0; 6];
+    getrandom::fill(&mut random).map_err(|error| BrokerError::Unavailable(error.to_string()))?;
+    Ok(base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(random))
+}

@@ -1,0 +1,153 @@
+//! The `pollux` program: options in, exit code out.
+
+use crate::{
+    banner,
+    config::{Action, Config, ConfigError, Mode, OPEN_BROADCAST_PORT, process_environment},
+    node::{Listeners, Node},
+    server::listen,
+    telemetry::logs,
+};
+use anyhow::Context as _;
+use std::{ffi::OsString, io::Write as _, process::ExitCode};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+};
+use tracing::{debug, error, info, warn};
+
+/// Runs the program. Exit codes: 0 stopped as asked, 1 failed, 64 bad options.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let loaded = match Config::load(args, process_environment()) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            complain(&error.to_string());
+            return ExitCode::from(ConfigError::EXIT_CODE);
+        }
+    };
+    match &loaded.action {
+        Action::Serve => {}
+        Action::PrintConfig(text) | Action::Help(text) | Action::Version(text) => {
+            return match std::io::stdout().write_all(text.as_bytes()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(_) => ExitCode::FAILURE,
+            };
+        }
+    }
+    let config = loaded.config;
+    logs::init(config.log_format, config.log_level, config.debug);
+    for warning in &loaded.warnings {
+        warn!("{warning}");
+    }
+    match serve(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            error!("{failure:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(config: Config) -> anyhow::Result<()> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if config.workers > 0 {
+        builder.worker_threads(config.workers);
+    }
+    let runtime = builder
+        .enable_all()
+        .build()
+        .context("failed to start the runtime")?;
+    let outcome = runtime.block_on(serve_until_signal(config));
+    // Nothing of what still runs is worth waiting for.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn serve_until_signal(config: Config) -> anyhow::Result<()> {
+    let signals = Signals::listen().context("failed to listen to signals")?;
+    let main = listen(&config.host, config.port)
+        .await
+        .with_context(|| format!("failed to listen on {}:{}", config.host, config.port))?;
+    let broadcast = broadcast_listener(&config).await?;
+    let node = Node::builder().config(config).build()?;
+    node.log_mode();
+    let address = main
+        .local_addr()
+        .context("failed to read the listener's address")?;
+    info!(%address, "Listening");
+    let mut broadcast_address = None;
+    if let Some(listener) = &broadcast {
+        let address = listener
+            .local_addr()
+            .context("failed to read the listener's address")?;
+        info!(%address, "Listening for broadcasts");
+        broadcast_address = Some(address);
+    }
+    banner::print(node.config(), address, broadcast_address);
+    node.serve(Listeners { main, broadcast }, signals.first())
+        .await;
+    Ok(())
+}
+
+async fn broadcast_listener(config: &Config) -> anyhow::Result<Option<TcpListener>> {
+    let Some(port) = config.own_broadcast_port() else {
+        return Ok(development_broadcast_listener(config).await);
+    };
+    let listener = listen(&config.host, port)
+        .await
+        .with_context(|| format!("failed to listen for broadcasts on {}:{port}", config.host))?;
+    Ok(Some(listener))
+}
+
+/// In development mode backends that were set up for AnyCable publish to its
+/// default port without a key. If something else has that port, the main one
+/// must do.
+async fn development_broadcast_listener(config: &Config) -> Option<TcpListener> {
+    if config.mode() != Mode::Development || config.port == 0 {
+        return None;
+    }
+    let listener = listen(&config.host, OPEN_BROADCAST_PORT).await;
+    if let Err(error) = &listener {
+        debug!(%error, port = OPEN_BROADCAST_PORT, "Publishing is on the main port only");
+    }
+    listener.ok()
+}
+
+/// The signals that ask a server to stop.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    /// Waits for the first signal. The second one ends the process at once.
+    async fn first(mut self) {
+        self.next().await;
+        info!("Stopping; a second signal stops at once");
+        tokio::spawn(async move {
+            self.next().await;
+            warn!("Stopped at once");
+            std::process::exit(1);
+        });
+    }
+}
+
+fn complain(message: &str) {
+    let mut message = message.trim_end().to_owned();
+    message.push('\n');
+    // Nowhere is left to say that standard error is closed.
+    drop(std::io::stderr().write_all(message.as_bytes()));
+}

@@ -1,0 +1,260 @@
+//! What clients ask for.
+//!
+//! Commands of one session run one after the other, in the order they came, and
+//! to their end even if the request that brought them is gone.
+
+use super::Runtime;
+use pollux_broker::{HistoryError, Since};
+use pollux_protocol::{
+    Command, HistoryRequest, Identifier, Meta, Payload, Publication, StreamName,
+    action_cable::reply,
+};
+use pollux_session::{Begin, Session, session::Replay};
+use std::{future::Future, pin::Pin, sync::Arc, task};
+use tracing::{debug, warn};
+
+impl Runtime {
+    /// Reads a body's commands. Lines that are none are counted and logged, the
+    /// others run.
+    pub(crate) fn parse_commands(&self, body: &[u8]) -> Vec<Command> {
+        let mut commands = Vec::new();
+        for line in pollux_protocol::lines(body) {
+            self.metrics.client_messages.inc();
+            match Command::parse(line) {
+                Ok(command) => commands.push(command),
+                Err(error) => {
+                    self.metrics
+                        .failed_client_messages
+                        .with_label_values(&[error.kind()])
+                        .inc();
+                    if let Some(left_out) = self.throttles.malformed.pass() {
+                        warn!(%error, left_out, "A command line was not understood");
+                    }
+                }
+            }
+        }
+        commands
+    }
+
+    /// Runs commands: as far as possible now, the rest on a task of its own.
+    /// False if the session has too many waiting already; then none runs.
+    pub(crate) async fn run_commands(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        commands: Vec<Command>,
+    ) -> bool {
+        if commands.is_empty() {
+            return true;
+        }
+        match session.enqueue(commands) {
+            None => return false,
+            Some(false) => return true,
+            Some(true) => {}
+        }
+        let mut work: Pin<Box<dyn Future<Output = ()> + Send>> =
+            Box::pin(Arc::clone(self).work(Arc::clone(session)));
+        // With the embedded broker every command is done at once; only what
+        // has to wait for another server gets a task.
+        let first = std::future::poll_fn(|context| task::Poll::Ready(work.as_mut().poll(context)));
+        if first.await.is_pending() {
+            self.tasks.spawn(work);
+        }
+        true
+    }
+
+    async fn work(self: Arc<Self>, session: Arc<Session>) {
+        while let Some(command) = session.next_command(self.clock.now()) {
+            self.run(&session, command).await;
+        }
+    }
+
+    async fn run(&self, session: &Arc<Session>, command: Command) {
+        match command {
+            Command::Subscribe {
+                identifier,
+                history,
+            } => {
+                self.subscribe(session, &identifier, history).await;
+            }
+            Command::Unsubscribe { identifier } => {
+                if let Some(ended) = session.unsubscribe(&identifier) {
+                    self.detach(session, vec![ended]);
+                }
+            }
+            Command::History {
+                identifier,
+                history,
+            } => {
+                self.history(session, &identifier, &history).await;
+            }
+            Command::Whisper { identifier, data } => {
+                self.whisper(session, &identifier, data).await;
+            }
+            Command::Message { identifier, .. } => self.ignore(session, &identifier),
+            Command::Ping => {
+                session.reply(reply::pong(), self.clock.now());
+            }
+            Command::Pong => {}
+        }
+    }
+
+    async fn subscribe(
+        &self,
+        session: &Arc<Session>,
+        identifier: &Identifier,
+        history: Option<HistoryRequest>,
+    ) {
+        let Some(permission) = self.streams.resolve(identifier) else {
+            return self.reject(session, identifier);
+        };
+        let stream = permission.stream;
+        match session.begin_subscription(identifier, &stream, self.clock.now()) {
+            Begin::New => {}
+            Begin::Reconfirm => {
+                let confirmation = reply::confirm_subscription(identifier);
+                let now = self.clock.now();
+                if !session.confirm(identifier, confirmation, Replay::default(), now) {
+                    debug!("A session ended before its subscription was confirmed again");
+                }
+                return;
+            }
+            Begin::Known | Begin::Closed => return,
+            Begin::TooMany => return self.reject(session, identifier),
+        }
+        self.hub.subscribe(&stream, identifier, session);
+        if let Err(error) = self.broker.subscribe(&stream).await {
+            warn!(%error, "A subscription was refused because the broker is away");
+            if let Some(ended) = session.unsubscribe(identifier) {
+                self.detach(session, vec![ended]);
+            }
+            return self.reject(session, identifier);
+        }
+        let replay = match &history {
+            Some(request) => self.replay(identifier, &stream, request).await,
+            None => Replay::default(),
+        };
+        let confirmation = reply::confirm_subscription(identifier);
+        if !session.confirm(identifier, confirmation, replay, self.clock.now()) {
+            // It ended meanwhile, and whoever ended it could not know that it
+            // was in the hub.
+            if self.hub.unsubscribe(&stream, identifier, session.serial()) {
+                self.broker.unsubscribe(&stream).await;
+            }
+        }
+    }
+
+    fn reject(&self, session: &Arc<Session>, identifier: &Identifier) {
+        self.metrics.rejected_subscriptions.inc();
+        session.reply(reply::reject_subscription(identifier), self.clock.now());
+    }
+
+    async fn history(
+        &self,
+        session: &Arc<Session>,
+        identifier: &Identifier,
+        request: &HistoryRequest,
+    ) {
+        let stream = session.stream_of(identifier);
+        let (Some(stream), true) = (stream, session.hold(identifier)) else {
+            session.reply(reply::reject_history(identifier), self.clock.now());
+            return;
+        };
+        let replay = self.replay(identifier, &stream, request).await;
+        session.release(identifier, replay, self.clock.now());
+    }
+
+    /// Reads what the client missed of `stream`. A request that says nothing of
+    /// the stream is fulfilled with nothing.
+    async fn replay(
+        &self,
+        identifier: &Identifier,
+        stream: &StreamName,
+        request: &HistoryRequest,
+    ) -> Replay {
+        let asked = request.streams.iter().find(|(name, _)| name == stream);
+        let since = match (asked, request.since) {
+            (Some((_, position)), _) => Since::Position(position.clone()),
+            (None, Some(unix)) => Since::Time(unix),
+            (None, None) => {
+                let verdict = Some(reply::confirm_history(identifier));
+                return Replay {
+                    verdict,
+                    ..Replay::default()
+                };
+            }
+        };
+        match self.broker.history(stream, since).await {
+            Ok(history) => {
+                let last = history.entries.last();
+                let last_offset = last.map_or(0, |(position, _)| position.offset.get());
+                let frames = history.entries.iter().map(|(position, publication)| {
+                    let kind = publication.meta.broadcast_type.as_deref();
+                    reply::message(
+                        identifier,
+                        &publication.data,
+                        kind,
+                        Some((stream, position)),
+                    )
+                });
+                let verdict = Some(reply::confirm_history(identifier));
+                Replay {
+                    frames: frames.collect(),
+                    last_offset,
+                    verdict,
+                }
+            }
+            Err(error) => {
+                if matches!(error, HistoryError::Truncated) {
+                    self.metrics.gaps.inc();
+                }
+                debug!(%error, "History was refused");
+                Replay {
+                    verdict: Some(reply::reject_history(identifier)),
+                    ..Replay::default()
+                }
+            }
+        }
+    }
+
+    async fn whisper(&self, session: &Arc<Session>, identifier: &Identifier, data: Payload) {
+        let subscribed = session.stream_of(identifier).is_some();
+        let permission = self
+            .streams
+            .resolve(identifier)
+            .filter(|permission| permission.whisper);
+        let Some(permission) = permission.filter(|_| subscribed) else {
+            self.metrics.ignored_client_messages.inc();
+            return;
+        };
+        let meta = Meta {
+            exclude_socket: Some(session.sid().text().into_boxed_str()),
+            transient: true,
+            ..Meta::default()
+        };
+        let whisper = Publication {
+            stream: permission.stream,
+            data,
+            meta,
+        };
+        if let Err(error) = self.publish(whisper).await {
+            debug!(%error, "A whisper was lost");
+        }
+    }
+
+    /// Nobody acts on a `message`: there is no backend behind a `$pubsub`
+    /// stream. Said clearly, because whoever sends one expects that something
+    /// happens.
+    fn ignore(&self, session: &Arc<Session>, identifier: &Identifier) {
+        self.metrics.ignored_client_messages.inc();
+        let stream = session.stream_of(identifier);
+        let stream = stream.as_ref().map_or("", StreamName::as_str);
+        if let Some(left_out) = self.throttles.ignored.pass() {
+            warn!(
+                stream,
+                left_out,
+                "A message command was ignored: no backend stands behind this subscription; \
+                 clients publish through the backend, or whisper"
+            );
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! What the broker tells, told on to the sessions.
+
+use super::Runtime;
+use pollux_broker::{Event, Events};
+use pollux_protocol::{
+    DisconnectReason, Identifier, Position, Publication, RemoteDisconnect, action_cable::reply,
+};
+use pollux_session::{Delivered, Session, Token};
+use std::sync::Arc;
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+/// Sessions served before other tasks get a turn: enough to amortise it, few
+/// enough that the first of ten thousand polls is answered while the last has
+/// yet to hear of the publication.
+const CHUNK: usize = 256;
+
+impl Runtime {
+    /// Works on the broker's events until there are no more.
+    pub(crate) async fn run_events(self: Arc<Self>, mut events: Events) {
+        while let Some(event) = events.recv().await {
+            match event {
+                Event::Delivery {
+                    publication,
+                    position,
+                    received,
+                } => {
+                    self.fan_out(&publication, position.as_ref(), received)
+                        .await;
+                }
+                Event::Disconnect(command) => self.close_remotely(&command),
+                Event::Malformed(error) => {
+                    self.metrics.failed_broadcasts.inc();
+                    if let Some(left_out) = self.throttles.publication.pass() {
+                        warn!(%error, left_out, "A message from the broker is no publication");
+                    }
+                }
+                Event::Gap(missed) => {
+                    self.metrics.gaps.inc();
+                    warn!(missed, "Publications may have passed this node by");
+                }
+                Event::Up => self.metrics.broker_up.set(1),
+                Event::Down => {
+                    self.metrics.broker_up.set(0);
+                    self.metrics.gaps.inc();
+                }
+            }
+        }
+    }
+
+    /// Gives a publication to every session that listens to its stream. The
+    /// frame is encoded once for each identifier and shared.
+    async fn fan_out(
+        &self,
+        publication: &Publication,
+        position: Option<&Position>,
+        received: Instant,
+    ) {
+        self.metrics.broadcasts.inc();
+        let stream = &publication.stream;
+        let at = self.clock.at(received);
+        let excluded = publication
+            .meta
+            .exclude_socket
+            .as_deref()
+            .and_then(Token::parse);
+        let offset = position.map(|position| position.offset.get());
+        for (identifier, sessions) in self.hub.subscribers(stream) {
+            let kind = publication.meta.broadcast_type.as_deref();
+            let place = position.map(|position| (stream, position));
+            let frame = reply::message(&identifier, &publication.data, kind, place);
+            let mut chunks = sessions.chunks(CHUNK).peekable();
+            while let Some(chunk) = chunks.next() {
+                for session in chunk {
+                    if excluded != Some(session.sid()) {
+                        let delivered = session.deliver(&identifier, &frame, offset, at);
+                        self.note(session, &identifier, delivered);
+                    }
+                }
+                if chunks.peek().is_some() {
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+    }
+
+    fn note(&self, session: &Session, identifier: &Identifier, delivered: Delivered) {
+        match delivered {
+            Delivered::Queued | Delivered::Ignored => {}
+            Delivered::Dropped(frames) => {
+                self.metrics
+                    .dropped
+                    .inc_by(u64::try_from(frames).unwrap_or(u64::MAX));
+                if let Some(left_out) = self.throttles.overflow.pass() {
+                    warn!(
+                        frames,
+                        left_out, "An outbox is full; its oldest frames were dropped"
+                    );
+                }
+            }
+            Delivered::Overflow(subscriptions) => {
+                self.metrics.slow_clients.inc();
+                if let Some(left_out) = self.throttles.overflow.pass() {
+                    let subscriptions = subscriptions.len();
+                    warn!(
+                        subscriptions,
+                        left_out, "An outbox is full; its session ends"
+                    );
+                }
+                debug!(
+                    identifier = identifier.as_str(),
+                    "The session that ended listened to this"
+                );
+                self.detach(session, subscriptions);
+            }
+        }
+    }
+
+    /// Closes every session with the command's identifiers.
+    fn close_remotely(&self, command: &RemoteDisconnect) {
+        self.metrics.remote_commands.inc();
+        let sessions = self
+            .registry
+            .select(|session| session.has_identifiers(&command.identifier));
+        info!(
+            sessions = sessions.len(),
+            reconnect = command.reconnect,
+            "Disconnecting by command"
+        );
+        for session in sessions {
+            self.close(&session, DisconnectReason::Remote, command.reconnect);
+        }
+    }
+
+    /// Ends a session and tells its client why.
+    pub(super) fn close(&self, session: &Arc<Session>, reason: DisconnectReason, reconnect: bool) {
+        let farewell = reply::disconnect(reason, reconnect);
+        let subscriptions = session.close(farewell, self.clock.now());
+        self.detach(session, subscriptions);
+    }
+
+    /// Ends every session.
+    pub(super) fn close_all(&self) -> usize {
+        let sessions = self.registry.select(|_| true);
+        for session in &sessions {
+            self.close(session, DisconnectReason::ServerRestart, true);
+        }
+        sessions.len()
+    }
+}

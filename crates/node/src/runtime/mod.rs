@@ -1,0 +1,200 @@
+//! Wires broker → hub → sessions, and holds what all parts of a node share.
+
+mod commands;
+mod drain;
+mod events;
+mod sweep;
+
+use crate::{
+    auth::{Authenticator, StreamPolicy},
+    clock::Clock,
+    telemetry::{Metrics, Throttle},
+};
+use pollux_broker::{Broker, MemoryBroker};
+use pollux_protocol::{Publication, RemoteDisconnect};
+use pollux_session::{Hub, PollConfig, Registry, Session, Shared, Subscription, Token};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Log lines that clients can cause.
+#[derive(Debug, Default)]
+pub(crate) struct Throttles {
+    /// A `message` command that nobody will act on.
+    pub(crate) ignored: Throttle,
+    /// A command line that is not one.
+    pub(crate) malformed: Throttle,
+    /// A publication that is not one.
+    pub(crate) publication: Throttle,
+    /// An outbox over its bound.
+    pub(crate) overflow: Throttle,
+}
+
+/// One running node. Held by every connection and task of it.
+#[derive(Debug)]
+pub(crate) struct Runtime {
+    pub(crate) clock: Clock,
+    /// The sessions' rules and their wheel.
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) registry: Registry,
+    pub(crate) hub: Hub,
+    pub(crate) broker: Arc<dyn Broker>,
+    /// The same broker if it is the embedded one, for its gauges.
+    pub(crate) memory: Option<Arc<MemoryBroker>>,
+    pub(crate) streams: StreamPolicy,
+    pub(crate) authenticator: Arc<dyn Authenticator>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) throttles: Throttles,
+    /// Sessions the node may hold; zero for as many as come.
+    pub(crate) max_sessions: usize,
+    /// Bytes of a request body on the poll route.
+    pub(crate) max_request_size: usize,
+    /// Tasks of this node, and commands that outlive their request.
+    pub(crate) tasks: TaskTracker,
+    /// Ends those tasks.
+    pub(crate) stop: CancellationToken,
+    /// The node will stop: it should get no new clients.
+    leaving: AtomicBool,
+    /// The node is stopping: it takes no new clients.
+    draining: AtomicBool,
+    next_serial: AtomicU64,
+}
+
+/// What [`Runtime::new`] is made of.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) poll: PollConfig,
+    pub(crate) max_sessions: usize,
+    pub(crate) max_request_size: usize,
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) memory: Option<Arc<MemoryBroker>>,
+    pub(crate) streams: StreamPolicy,
+    pub(crate) authenticator: Arc<dyn Authenticator>,
+    pub(crate) metrics: Metrics,
+}
+
+/// A session that was just opened, and the secret its client needs to poll it.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) session: Arc<Session>,
+    pub(crate) poll_id: String,
+}
+
+impl Runtime {
+    pub(crate) fn new(parts: Parts) -> Arc<Self> {
+        Arc::new(Self {
+            clock: Clock::start(),
+            shared: Arc::new(Shared {
+                config: parts.poll,
+                ..Shared::default()
+            }),
+            registry: Registry::default(),
+            hub: Hub::default(),
+            broker: parts.broker,
+            memory: parts.memory,
+            streams: parts.streams,
+            authenticator: parts.authenticator,
+            metrics: Arc::new(parts.metrics),
+            throttles: Throttles::default(),
+            max_sessions: parts.max_sessions,
+            max_request_size: parts.max_request_size,
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            leaving: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            next_serial: AtomicU64::new(1),
+        })
+    }
+
+    /// Whether the node will stop soon or is stopping.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
+    }
+
+    /// Whether the node is taking leave of its clients.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Opens a session. `None`: the node holds as many as it may, or is
+    /// draining, or the system has no randomness to give.
+    pub(crate) fn open(&self, identifiers: Option<Box<str>>) -> Option<Opened> {
+        let full = self.max_sessions > 0 && self.registry.len() >= self.max_sessions;
+        if full || self.is_draining() {
+            self.metrics.refused_sessions.inc();
+            return None;
+        }
+        let mut random = [0; 40];
+        if let Err(error) = getrandom::fill(&mut random) {
+            tracing::error!(%error, "The system gives no random bytes; sessions can't be opened");
+            return None;
+        }
+        let (secret, rest) = random.split_first_chunk::<16>()?;
+        let (sid, route) = rest.split_first_chunk::<16>()?;
+        let secret = Token::from_random(u128::from_be_bytes(*secret));
+        let session = Session::new(
+            self.next_serial.fetch_add(1, Ordering::Relaxed),
+            secret,
+            Token::from_random(u128::from_be_bytes(*sid)),
+            identifiers,
+            Arc::clone(&self.shared),
+            self.clock.now(),
+        );
+        self.registry.insert(Arc::clone(&session));
+        self.metrics.opened_sessions.inc();
+        use base64::Engine as _;
+        let route = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(route);
+        Some(Opened {
+            session,
+            poll_id: format!("{route}.{}", secret.text()),
+        })
+    }
+
+    /// The session a poll id names, if this node holds it.
+    pub(crate) fn session(&self, poll_id: &str) -> Option<Arc<Session>> {
+        let (_route, secret) = poll_id.rsplit_once('.')?;
+        self.registry.get(Token::parse(secret)?)
+    }
+
+    /// Publishes through the broker.
+    pub(crate) async fn publish(
+        &self,
+        publication: Publication,
+    ) -> Result<(), pollux_broker::BrokerError> {
+        self.broker.publish(publication).await?;
+        self.metrics.publications.inc();
+        Ok(())
+    }
+
+    /// Sends a remote command through the broker.
+    pub(crate) async fn disconnect(
+        &self,
+        command: RemoteDisconnect,
+    ) -> Result<(), pollux_broker::BrokerError> {
+        self.broker.disconnect(command).await
+    }
+
+    /// Takes a finished session's subscriptions out of the hub.
+    pub(crate) fn detach(&self, session: &Session, subscriptions: Vec<Subscription>) {
+        let mut abandoned = Vec::new();
+        for Subscription {
+            identifier, stream, ..
+        } in subscriptions
+        {
+            if self.hub.unsubscribe(&stream, &identifier, session.serial()) {
+                abandoned.push(stream);
+            }
+        }
+        if abandoned.is_empty() {
+            return;
+        }
+        let broker = Arc::clone(&self.broker);
+        self.tasks.spawn(async move {
+            for stream in abandoned {
+                broker.unsubscribe(&stream).await;
+            }
+        });
+    }
+}

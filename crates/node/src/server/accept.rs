@@ -1,0 +1,158 @@
+//! The accept loop: takes connections in, bounds them, and lets them go.
+
+use super::{connection::Service, io::Io};
+use crate::{clock::Clock, http::InFlight, telemetry::Metrics};
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioTimer;
+use std::{
+    io,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::sleep,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{debug, error, warn};
+
+/// How long accepting pauses when the system has no more descriptors.
+const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
+
+/// Answer to a connection that is one too many.
+const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
+    Retry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+
+/// Bounds of the connections.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ServerConfig {
+    /// Connections at once; zero for as many as come.
+    pub(crate) max_connections: usize,
+    /// For a request's head, and for an idle connection.
+    pub(crate) header_read_timeout: Duration,
+    /// A write that makes no progress for this long fails.
+    pub(crate) write_timeout: Duration,
+}
+
+/// What all listeners of a node share.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) config: ServerConfig,
+    pub(crate) clock: Clock,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Ends accepting.
+    pub(crate) stop_accepting: CancellationToken,
+    /// Ends connections after the request they are at.
+    pub(crate) stop_connections: CancellationToken,
+    /// Knows all connections.
+    pub(crate) tasks: TaskTracker,
+    pub(crate) connections: AtomicUsize,
+}
+
+impl Server {
+    /// Serves a listener until accepting is stopped.
+    pub(crate) async fn run(self: Arc<Self>, listener: TcpListener, service: Arc<Service>) {
+        loop {
+            let accepted = self.stop_accepting.run_until_cancelled(listener.accept());
+            match accepted.await {
+                None => return,
+                Some(Ok((stream, _peer))) => self.take_in(stream, &service),
+                Some(Err(error)) => self.recover(error).await,
+            }
+        }
+    }
+
+    async fn recover(&self, error: io::Error) {
+        match error.kind() {
+            // The client was gone before it was accepted.
+            io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset => {}
+            _ => {
+                error!(%error, "Can't accept connections; raise the limit of open files?");
+                sleep(OUT_OF_DESCRIPTORS).await;
+            }
+        }
+    }
+
+    fn take_in(self: &Arc<Self>, stream: TcpStream, service: &Arc<Service>) {
+        let max = self.config.max_connections;
+        let open = self.connections.fetch_add(1, Ordering::Relaxed);
+        let guard = Counted(Arc::clone(self));
+        if max > 0 && open >= max {
+            self.metrics.refused_connections.inc();
+            // The socket's buffer is empty, so this can't block.
+            if let Err(error) = stream.try_write(FULL) {
+                debug!(%error, "A refused client did not wait for the answer");
+            }
+            return;
+        }
+        self.metrics.connections.inc();
+        // One write is one answer; nothing is gained by waiting for more.
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!(%error, "A client left at once");
+            return;
+        }
+        let server = Arc::clone(self);
+        let service = Arc::clone(service);
+        self.tasks.spawn(async move {
+            server.serve(stream, service).await;
+            drop(guard);
+        });
+    }
+
+    async fn serve(&self, stream: TcpStream, service: Arc<Service>) {
+        let in_flight = InFlight::new(self.clock);
+        let metrics = Arc::clone(&self.metrics);
+        let io = Io::new(
+            stream,
+            Arc::clone(&in_flight),
+            metrics,
+            self.config.write_timeout,
+        );
+        let service =
+            service_fn(move |request| Arc::clone(&service).call(Arc::clone(&in_flight), request));
+        let mut connection = pin!(
+            http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(self.config.header_read_timeout)
+                .serve_connection(io, service)
+        );
+        let outcome = tokio::select! {
+            outcome = connection.as_mut() => outcome,
+            () = self.stop_connections.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = outcome {
+            debug!(%error, "A connection failed");
+        }
+    }
+
+    /// Waits until all connections are closed.
+    pub(crate) async fn finish(&self) {
+        self.stop_connections.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        let left = self.connections.load(Ordering::Relaxed);
+        if left > 0 {
+            warn!(left, "Connections are still open");
+        }
+    }
+}
+
+/// Counts a connection for as long as it lives.
+struct Counted(Arc<Server>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let before = self.0.connections.fetch_sub(1, Ordering::Relaxed);
+        self.0
+            .metrics
+            .connections
+            .set(i64::try_from(before - 1).unwrap_or(i64::MAX));
+    }
+}

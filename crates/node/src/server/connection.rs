@@ -1,0 +1,38 @@
+//! One connection's requests, sent to their doors.
+
+use crate::http::{AnswerBody, InFlight, PollDoor};
+use axum::Router;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use std::{convert::Infallible, sync::Arc};
+use tower::ServiceExt as _;
+
+/// What a listener serves: shared by all its connections.
+#[derive(Clone, Debug)]
+pub(crate) struct Service {
+    /// The poll route, if it is served here. Nothing stands between it and the
+    /// connection: no router, no layers.
+    pub(crate) poll: Option<(String, PollDoor)>,
+    /// Every other path.
+    pub(crate) router: Router,
+}
+
+impl Service {
+    /// Serves one request of the connection that `in_flight` belongs to.
+    pub(super) async fn call(
+        self: Arc<Self>,
+        in_flight: Arc<InFlight>,
+        request: Request<Incoming>,
+    ) -> Result<Response<AnswerBody>, Infallible> {
+        in_flight.next_request();
+        if let Some((path, door)) = &self.poll
+            && request.uri().path() == path
+        {
+            return Ok(door.serve(request, Some(in_flight)).await);
+        }
+        // Boxed, so that a parked poll is not as large as the largest of all
+        // other requests.
+        let response = Box::pin(self.router.clone().oneshot(request)).await?;
+        Ok(response.map(AnswerBody::Other))
+    }
+}

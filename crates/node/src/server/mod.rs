@@ -1,0 +1,14 @@
+//! The node's own HTTP server: an accept loop over hyper's HTTP/1 connections.
+//!
+//! It is ours because what a parked poll costs is decided here: a general
+//! server spends several times the memory a connection, and knows nothing of
+//! what became of an answer.
+
+mod accept;
+mod connection;
+mod io;
+mod listen;
+
+pub(crate) use accept::{Server, ServerConfig};
+pub(crate) use connection::Service;
+pub(crate) use listen::listen;

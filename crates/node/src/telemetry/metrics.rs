@@ -1,0 +1,256 @@
+//! Counters, gauges and histograms, and the page that shows them.
+//!
+//! Names are AnyCable's where AnyCable has the metric; their meanings are in
+//! `docs/operate.md`. Nothing here carries a stream name or an id as a label.
+
+use prometheus::{
+    Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    TextEncoder,
+};
+
+/// Everything the node counts. Gauges that describe sessions are set when the
+/// page is asked for, not when a session changes.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    pub(crate) sessions: IntGauge,
+    pub(crate) parked_polls: IntGauge,
+    pub(crate) subscriptions: IntGauge,
+    pub(crate) outbox_frames: IntGauge,
+    pub(crate) outbox_bytes: IntGauge,
+    pub(crate) clients: IntGauge,
+    pub(crate) unique_clients: IntGauge,
+    pub(crate) long_poll_clients: IntGauge,
+    pub(crate) streams: IntGauge,
+    pub(crate) connections: IntGauge,
+    pub(crate) broker_up: IntGauge,
+    pub(crate) history_streams: IntGauge,
+    pub(crate) history_bytes: IntGauge,
+    pub(crate) refused_connections: IntCounter,
+    pub(crate) failed_auths: IntCounter,
+    pub(crate) client_messages: IntCounter,
+    pub(crate) failed_client_messages: IntCounterVec,
+    pub(crate) ignored_client_messages: IntCounter,
+    pub(crate) server_messages: IntCounter,
+    pub(crate) failed_server_messages: IntCounter,
+    pub(crate) timeout_server_messages: IntCounter,
+    pub(crate) slow_clients: IntCounter,
+    pub(crate) publications: IntCounter,
+    pub(crate) broadcasts: IntCounter,
+    pub(crate) failed_broadcasts: IntCounter,
+    pub(crate) remote_commands: IntCounter,
+    pub(crate) data_sent: IntCounter,
+    pub(crate) data_received: IntCounter,
+    pub(crate) stale_polls: IntCounter,
+    pub(crate) oversize_polls: IntCounter,
+    pub(crate) redelivered: IntCounter,
+    pub(crate) dropped: IntCounter,
+    pub(crate) expired_sessions: IntCounter,
+    pub(crate) opened_sessions: IntCounter,
+    pub(crate) refused_sessions: IntCounter,
+    pub(crate) rejected_subscriptions: IntCounter,
+    pub(crate) gaps: IntCounter,
+    pub(crate) publish_to_answer: Histogram,
+    pub(crate) frames_per_answer: Histogram,
+}
+
+/// Seconds: from the half millisecond of a quiet node to the time a busy
+/// stream's frames wait for their flush, and beyond.
+const LATENCY_BUCKETS: [f64; 12] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
+];
+
+const BATCH_BUCKETS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 64.0, 256.0, 1_024.0, 4_096.0];
+
+impl Metrics {
+    /// All metrics, at zero, under names that start with `prefix`.
+    ///
+    /// # Errors
+    /// The prefix makes names that Prometheus does not take.
+    pub(crate) fn new(prefix: &str) -> Result<Self, prometheus::Error> {
+        let make = Maker {
+            prefix,
+            registry: Registry::new(),
+        };
+        Ok(Self {
+            sessions: make.gauge("sessions", "Open sessions")?,
+            parked_polls: make.gauge("parked_polls", "Polls that wait for a frame")?,
+            subscriptions: make.gauge("subscriptions", "Subscriptions of all sessions")?,
+            outbox_frames: make.gauge("outbox_frames", "Frames in outboxes")?,
+            outbox_bytes: make.gauge("outbox_bytes", "Bytes in outboxes")?,
+            clients: make.gauge("clients_num", "Connected clients")?,
+            unique_clients: make.gauge("clients_uniq_num", "Clients with different identifiers")?,
+            long_poll_clients: make.gauge("long_poll_clients_num", "Long-polling clients")?,
+            streams: make.gauge("broadcast_streams_num", "Streams with a subscriber here")?,
+            connections: make.gauge("connections", "Open client connections")?,
+            broker_up: make.gauge("broker_up", "1 if the broker can be reached")?,
+            history_streams: make.gauge("history_streams", "Streams the memory broker knows")?,
+            history_bytes: make.gauge("history_bytes", "Bytes of history in the memory broker")?,
+            refused_connections: make.counter(
+                "refused_connections_total",
+                "Connections over max_connections",
+            )?,
+            failed_auths: make.counter("failed_auths_total", "Refused connection attempts")?,
+            client_messages: make.counter("client_msg_total", "Commands from clients")?,
+            failed_client_messages: make.counters(
+                "failed_client_msg_total",
+                "Commands that were not understood",
+                "kind",
+            )?,
+            ignored_client_messages: make.counter(
+                "ignored_client_msg_total",
+                "Understood commands that have no effect on their subscription",
+            )?,
+            server_messages: make.counter("server_msg_total", "Frames handed to clients")?,
+            failed_server_messages: make.counter(
+                "failed_server_msg_total",
+                "Frames whose answer broke; they are kept",
+            )?,
+            timeout_server_messages: make.counter(
+                "timeout_server_msg_total",
+                "Answers given up because they did not move",
+            )?,
+            slow_clients: make.counter(
+                "disconnected_slow_clients_total",
+                "Sessions ended because their outbox was full",
+            )?,
+            publications: make.counter("publications_total", "Publications that entered here")?,
+            broadcasts: make.counter("broadcast_msg_total", "Publications fanned out here")?,
+            failed_broadcasts: make.counter(
+                "failed_broadcast_msg_total",
+                "Messages that are no publication",
+            )?,
+            remote_commands: make.counter("remote_commands_total", "Remote commands")?,
+            data_sent: make.counter("data_sent_total", "Bytes of frames handed to clients")?,
+            data_received: make.counter("data_rcvd_total", "Bytes of commands from clients")?,
+            stale_polls: make.counter(
+                "long_poll_stale_requests_total",
+                "Polls for sessions that are gone",
+            )?,
+            oversize_polls: make.counter(
+                "oversize_requests_total",
+                "Requests over poll_max_request_size",
+            )?,
+            redelivered: make.counter(
+                "redelivered_frames_total",
+                "Frames handed out more than once",
+            )?,
+            dropped: make.counter("dropped_frames_total", "Frames dropped from full outboxes")?,
+            expired_sessions: make.counter(
+                "expired_sessions_total",
+                "Sessions that ended without a poll",
+            )?,
+            opened_sessions: make.counter("opened_sessions_total", "Sessions opened")?,
+            refused_sessions: make.counter(
+                "refused_sessions_total",
+                "Sessions not opened: limit or drain",
+            )?,
+            rejected_subscriptions: make
+                .counter("rejected_subscriptions_total", "Subscriptions refused")?,
+            gaps: make.counter(
+                "gaps_total",
+                "Times publications may have passed this node by",
+            )?,
+            publish_to_answer: make.histogram(
+                "publish_to_answer_seconds",
+                "From a publication's arrival here to the answer that carries it",
+                &LATENCY_BUCKETS,
+            )?,
+            frames_per_answer: make.histogram(
+                "frames_per_answer",
+                "Frames in one poll answer",
+                &BATCH_BUCKETS,
+            )?,
+            registry: make.registry,
+        })
+    }
+
+    /// The page in Prometheus's text format.
+    ///
+    /// # Errors
+    /// A collector failed.
+    pub(crate) fn page(&self) -> Result<Vec<u8>, prometheus::Error> {
+        let mut page = Vec::new();
+        let encoder = TextEncoder::new();
+        encoder.encode(&self.registry.gather(), &mut page)?;
+        // What every Prometheus client library tells of its process goes by
+        // fixed names.
+        let process = prometheus::process_collector::ProcessCollector::for_self();
+        encoder.encode(&prometheus::core::Collector::collect(&process), &mut page)?;
+        Ok(page)
+    }
+}
+
+/// Makes and registers.
+struct Maker<'a> {
+    prefix: &'a str,
+    registry: Registry,
+}
+
+impl Maker<'_> {
+    fn name(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+        let gauge = IntGauge::new(self.name(name), help)?;
+        self.registry.register(Box::new(gauge.clone()))?;
+        Ok(gauge)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+        let counter = IntCounter::new(self.name(name), help)?;
+        self.registry.register(Box::new(counter.clone()))?;
+        Ok(counter)
+    }
+
+    fn counters(
+        &self,
+        name: &str,
+        help: &str,
+        label: &str,
+    ) -> Result<IntCounterVec, prometheus::Error> {
+        let counters = IntCounterVec::new(Opts::new(self.name(name), help), &[label])?;
+        self.registry.register(Box::new(counters.clone()))?;
+        Ok(counters)
+    }
+
+    fn histogram(
+        &self,
+        name: &str,
+        help: &str,
+        buckets: &[f64],
+    ) -> Result<Histogram, prometheus::Error> {
+        let options = HistogramOpts::new(self.name(name), help).buckets(buckets.to_vec());
+        let histogram = Histogram::with_opts(options)?;
+        self.registry.register(Box::new(histogram.clone()))?;
+        Ok(histogram)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_names_everything_once_under_the_prefix() {
+        let metrics = Metrics::new("anycable_go_").unwrap();
+        metrics
+            .failed_client_messages
+            .with_label_values(&["unknown"])
+            .inc();
+        let page = String::from_utf8(metrics.page().unwrap()).unwrap();
+        for name in [
+            "clients_num",
+            "long_poll_clients_num",
+            "publish_to_answer_seconds_bucket",
+        ] {
+            assert!(
+                page.contains(&format!("\nanycable_go_{name}")),
+                "{name} is missing"
+            );
+        }
+        assert!(page.contains("process_resident_memory_bytes"));
+        assert!(Metrics::new("not a name ").is_err());
+    }
+}
