@@ -86,11 +86,9 @@ pub(crate) struct LongPoll;
 impl LongPoll {
     /// Does what the request asks for.
     pub(crate) async fn handle(runtime: &Arc<Runtime>, request: PollRequest<'_>) -> Handled {
-        let length = u64::try_from(request.body.len()).unwrap_or(u64::MAX);
-        runtime.metrics.data_received.inc_by(length);
         match request.poll_id {
             None => Self::open(runtime, &request).await,
-            Some(poll_id) => Self::poll(runtime, poll_id, &request).await,
+            Some(poll_id) => Self::poll(runtime, poll_id, request.cursor, request.body),
         }
     }
 
@@ -110,8 +108,7 @@ impl LongPoll {
         let session = opened.session;
         let now = runtime.clock.now();
         session.reply(reply::welcome(&session.sid().text()), now);
-        let commands = runtime.parse_commands(request.body);
-        if !runtime.run_commands(&session, commands).await {
+        if !runtime.run_commands(&session, runtime.parse_commands(request.body)) {
             return Handled::Answer(PollAnswer::Busy);
         }
         let poll = session.park(now + OPEN_WAIT);
@@ -122,12 +119,18 @@ impl LongPoll {
         })
     }
 
-    async fn poll(runtime: &Arc<Runtime>, poll_id: &str, request: &PollRequest<'_>) -> Handled {
+    /// Does what a poll of a session asks for. Nothing of it ever waits.
+    pub(crate) fn poll(
+        runtime: &Arc<Runtime>,
+        poll_id: &str,
+        cursor: Option<u64>,
+        body: &[u8],
+    ) -> Handled {
         let Some(session) = runtime.session(poll_id) else {
             return Handled::Answer(stale(runtime, false));
         };
         let now = runtime.clock.now();
-        match session.arrive(request.cursor, now) {
+        match session.arrive(cursor, now) {
             Ok(0) => {}
             Ok(again) => {
                 tracing::debug!(frames = again, "A client did not get its last answer");
@@ -137,8 +140,7 @@ impl LongPoll {
                 return Handled::Answer(stale(runtime, gap));
             }
         }
-        let commands = runtime.parse_commands(request.body);
-        if !runtime.run_commands(&session, commands).await {
+        if !runtime.run_commands(&session, runtime.parse_commands(body)) {
             return Handled::Answer(PollAnswer::Busy);
         }
         let poll = session.park(now + runtime.shared.config.interval);

@@ -163,6 +163,11 @@ impl Node {
         &self.node_id
     }
 
+    #[cfg(test)]
+    pub(crate) const fn runtime(&self) -> &Arc<Runtime> {
+        &self.runtime
+    }
+
     /// Sessions the node holds.
     #[must_use]
     pub fn session_count(&self) -> usize {
@@ -209,6 +214,7 @@ impl Node {
         });
         let router = http::router(self.doors(self.config.own_broadcast_port().is_none()));
         let main = Service {
+            in_lot: true,
             poll: self.poll_door(),
             router,
         };
@@ -218,7 +224,11 @@ impl Node {
         if let Some(listener) = listeners.broadcast {
             let (path, door) = self.broadcast_door();
             let router = http::broadcast_router(&path, door);
-            let service = Service { poll: None, router };
+            let service = Service {
+                in_lot: false,
+                poll: None,
+                router,
+            };
             accepting.push(tokio::spawn(
                 Arc::clone(&server).run(listener, Arc::new(service)),
             ));
@@ -258,11 +268,9 @@ impl Node {
         info!("Stopped");
     }
 
-    fn poll_door(&self) -> Option<(String, PollDoor)> {
-        let door = PollDoor {
-            runtime: Arc::clone(&self.runtime),
-            origins: Arc::new(Origins::new(&self.config.allowed_origins)),
-        };
+    pub(crate) fn poll_door(&self) -> Option<(String, PollDoor)> {
+        let origins = Origins::new(&self.config.allowed_origins);
+        let door = PollDoor::new(Arc::clone(&self.runtime), origins);
         self.config
             .poll
             .then(|| (self.config.poll_path.clone(), door))
@@ -278,7 +286,7 @@ impl Node {
         (self.config.http_broadcast_path.clone(), door)
     }
 
-    fn doors(&self, with_broadcast: bool) -> Doors {
+    pub(crate) fn doors(&self, with_broadcast: bool) -> Doors {
         Doors {
             poll: self.poll_door(),
             broadcast: with_broadcast.then(|| self.broadcast_door()),

@@ -17,11 +17,11 @@ use http_body_util::BodyExt as _;
 use std::sync::Arc;
 
 /// Names a session. Answered to an open, sent with every poll.
-pub(crate) const POLL_ID: HeaderName = HeaderName::from_static("x-anycable-poll-id");
+const POLL_ID: HeaderName = HeaderName::from_static("x-anycable-poll-id");
 /// The number of an answer's last frame; sent back, it says what arrived.
-pub(crate) const CURSOR: HeaderName = HeaderName::from_static("pollux-cursor");
+const CURSOR: HeaderName = HeaderName::from_static("pollux-cursor");
 /// Frames were lost before this answer.
-pub(crate) const GAP: HeaderName = HeaderName::from_static("pollux-gap");
+const GAP: HeaderName = HeaderName::from_static("pollux-gap");
 
 /// A body that is too large is read up to this many times its limit, because a
 /// client that is still sending when the connection closes does not see the
@@ -31,8 +31,8 @@ const DRAIN_FACTOR: usize = 16;
 /// The poll route.
 #[derive(Clone, Debug)]
 pub(crate) struct PollDoor {
-    pub(crate) runtime: Arc<Runtime>,
-    pub(crate) origins: Arc<Origins>,
+    runtime: Arc<Runtime>,
+    origins: Origins,
 }
 
 /// What was read of a request's body.
@@ -43,6 +43,35 @@ enum Read {
 }
 
 impl PollDoor {
+    /// What [`PollDoor::response`] adds to every answer where
+    /// [`PollDoor::is_plain`] holds, as lines between two others.
+    pub(crate) const ANY_ORIGIN_LINES: &[u8] = b"\r\nvary: Origin\r\n\
+        access-control-allow-origin: *\r\n\
+        access-control-expose-headers: X-Anycable-Poll-ID, Pollux-Cursor, Pollux-Gap\r\n";
+
+    pub(crate) const fn new(runtime: Arc<Runtime>, origins: Origins) -> Self {
+        Self { runtime, origins }
+    }
+
+    pub(crate) const fn runtime(&self) -> &Arc<Runtime> {
+        &self.runtime
+    }
+
+    /// Bytes a request's body may have.
+    pub(crate) fn max_request_size(&self) -> usize {
+        self.runtime.max_request_size
+    }
+
+    /// Whether pages of this origin are served.
+    pub(crate) fn admits(&self, origin: Option<&HeaderValue>) -> bool {
+        self.origins.allow(origin)
+    }
+
+    /// Whether all answers carry the same headers, whoever asks.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.origins.is_any() && !self.runtime.is_draining()
+    }
+
     /// Serves one request. `connection` is told when the answer has left;
     /// `None` where the server is not ours.
     pub(crate) async fn serve<B>(
@@ -55,47 +84,49 @@ impl PollDoor {
     {
         let (head, body) = request.into_parts();
         let origin = head.headers.get(header::ORIGIN).cloned();
-        let handled = match self.refusal(&head.method, &head.headers) {
-            Some(refusal) => Err(refusal),
-            None => self.accept(head, body).await,
+        if !self.admits(origin.as_ref()) {
+            return self.refuse_origin();
+        }
+        if head.method == Method::OPTIONS {
+            return self.preflight(origin.as_ref());
+        }
+        let handled = if head.method == Method::POST {
+            self.accept(head, body).await
+        } else {
+            Err(refuse_method())
         };
-        let mut response = match handled {
-            Err(response) => response,
+        match handled {
+            Err(mut refusal) => {
+                self.origins.mark(origin.as_ref(), refusal.headers_mut());
+                refusal
+            }
             Ok(handled) => {
                 // From here on, in the worst case for many seconds, nothing of
-                // the request is in memory.
+                // the request but its origin is in memory.
                 let answer = match handled {
                     Handled::Answer(answer) => answer,
                     Handled::Parked(parked) => parked.await,
                 };
-                self.respond(answer, connection)
+                self.response(answer, origin.as_ref(), connection)
             }
-        };
-        self.origins.mark(origin.as_ref(), response.headers_mut());
+        }
+    }
+
+    /// The answer to a page that asks whether it may poll.
+    pub(crate) fn preflight(&self, origin: Option<&HeaderValue>) -> Response<AnswerBody> {
+        let mut response = Response::new(AnswerBody::empty());
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        Origins::preflight(response.headers_mut());
+        self.origins.mark(origin, response.headers_mut());
         response
     }
 
-    /// The answer to a request that is not even looked at.
-    fn refusal(&self, method: &Method, headers: &HeaderMap) -> Option<Response<AnswerBody>> {
-        if !self.origins.allows(headers) {
-            let problem = Problem::because("origin", "this origin is not in allowed_origins");
-            return Some(problem.answer(StatusCode::FORBIDDEN));
-        }
-        if *method == Method::OPTIONS {
-            let mut response = Response::new(AnswerBody::empty());
-            *response.status_mut() = StatusCode::NO_CONTENT;
-            Origins::preflight(response.headers_mut());
-            return Some(response);
-        }
-        if *method != Method::POST {
-            let problem = Problem::because("method", "polls are POST requests");
-            let mut response = problem.answer(StatusCode::METHOD_NOT_ALLOWED);
-            response
-                .headers_mut()
-                .insert(header::ALLOW, HeaderValue::from_static("POST, OPTIONS"));
-            return Some(response);
-        }
-        None
+    /// The answer to a page whose origin is not served.
+    pub(crate) fn refuse_origin(&self) -> Response<AnswerBody> {
+        let problem = Problem::because("origin", "this origin is not in allowed_origins");
+        let mut response = problem.answer(StatusCode::FORBIDDEN);
+        self.origins.mark(None, response.headers_mut());
+        response
     }
 
     async fn accept<B>(
@@ -106,14 +137,11 @@ impl PollDoor {
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        let body = match read(body, self.runtime.max_request_size).await {
+        let body = match read(body, self.max_request_size()).await {
             Read::Whole(body) => body,
             Read::TooLarge => {
                 self.runtime.metrics.oversize_polls.inc();
-                let limit = format!(
-                    "a body holds at most {} bytes",
-                    self.runtime.max_request_size
-                );
+                let limit = format!("a body holds at most {} bytes", self.max_request_size());
                 let problem = Problem::because("body too large", &limit);
                 return Err(problem.answer(StatusCode::PAYLOAD_TOO_LARGE));
             }
@@ -140,9 +168,11 @@ impl PollDoor {
         Ok(LongPoll::handle(&self.runtime, request).await)
     }
 
-    fn respond(
+    /// An answer with its headers.
+    pub(crate) fn response(
         &self,
         answer: PollAnswer,
+        origin: Option<&HeaderValue>,
         connection: Option<Arc<InFlight>>,
     ) -> Response<AnswerBody> {
         let mut response = match answer {
@@ -153,12 +183,11 @@ impl PollDoor {
                 poll_id,
                 delivery,
             } => {
-                let clock = self.runtime.clock;
                 let mut response = Response::new(AnswerBody::Frames {
                     lines: body,
                     delivery: Some(delivery),
                     connection,
-                    clock,
+                    clock: self.runtime.clock,
                 });
                 let headers = response.headers_mut();
                 headers.insert(header::CONTENT_TYPE, JSON_LINES);
@@ -192,13 +221,22 @@ impl PollDoor {
                 Problem::because("busy", reason).answer(StatusCode::SERVICE_UNAVAILABLE)
             }
         };
+        let headers = response.headers_mut();
         if self.runtime.is_draining() {
-            response
-                .headers_mut()
-                .insert(header::CONNECTION, HeaderValue::from_static("close"));
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
+        self.origins.mark(origin, headers);
         response
     }
+}
+
+fn refuse_method() -> Response<AnswerBody> {
+    let problem = Problem::because("method", "polls are POST requests");
+    let mut response = problem.answer(StatusCode::METHOD_NOT_ALLOWED);
+    response
+        .headers_mut()
+        .insert(header::ALLOW, HeaderValue::from_static("POST, OPTIONS"));
+    response
 }
 
 const JSON_LINES: HeaderValue = HeaderValue::from_static("application/jsonl");

@@ -2,7 +2,7 @@
 
 use super::{body::AnswerBody, broadcast::BroadcastDoor, ops, poll::PollDoor, problem::Problem};
 use axum::{Router, extract::Request, routing};
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{Response, StatusCode};
 use std::sync::Arc;
 
 /// All doors of a node, and where they are.
@@ -63,14 +63,5 @@ pub(crate) fn broadcast_router(path: &str, door: BroadcastDoor) -> Router {
 
 /// An answer as axum wants it.
 fn other(response: Response<AnswerBody>) -> Response<axum::body::Body> {
-    let mut response = response.map(axum::body::Body::new);
-    // Set here, because not all of axum's own bodies announce their length.
-    if response.status() == StatusCode::NO_CONTENT {
-        response.headers_mut().remove(header::CONTENT_LENGTH);
-    }
-    response
-        .headers_mut()
-        .entry(header::SERVER)
-        .or_insert(HeaderValue::from_static("pollux"));
-    response
+    response.map(axum::body::Body::new)
 }

@@ -10,13 +10,23 @@ use pollux_protocol::{
     action_cable::reply,
 };
 use pollux_session::{Begin, Session, session::Replay};
-use std::{future::Future, pin::Pin, sync::Arc, task};
+use std::{
+    future::Future as _,
+    sync::Arc,
+    task::{Context, Waker},
+};
 use tracing::{debug, warn};
 
 impl Runtime {
     /// Reads a body's commands. Lines that are none are counted and logged, the
     /// others run.
     pub(crate) fn parse_commands(&self, body: &[u8]) -> Vec<Command> {
+        if body.is_empty() {
+            return Vec::new();
+        }
+        self.metrics
+            .data_received
+            .inc_by(u64::try_from(body.len()).unwrap_or(u64::MAX));
         let mut commands = Vec::new();
         for line in pollux_protocol::lines(body) {
             self.metrics.client_messages.inc();
@@ -38,7 +48,7 @@ impl Runtime {
 
     /// Runs commands: as far as possible now, the rest on a task of its own.
     /// False if the session has too many waiting already; then none runs.
-    pub(crate) async fn run_commands(
+    pub(crate) fn run_commands(
         self: &Arc<Self>,
         session: &Arc<Session>,
         commands: Vec<Command>,
@@ -51,12 +61,11 @@ impl Runtime {
             Some(false) => return true,
             Some(true) => {}
         }
-        let mut work: Pin<Box<dyn Future<Output = ()> + Send>> =
-            Box::pin(Arc::clone(self).work(Arc::clone(session)));
+        let mut work = Box::pin(Arc::clone(self).work(Arc::clone(session)));
         // With the embedded broker every command is done at once; only what
-        // has to wait for another server gets a task.
-        let first = std::future::poll_fn(|context| task::Poll::Ready(work.as_mut().poll(context)));
-        if first.await.is_pending() {
+        // has to wait for another server gets a task, which looks again.
+        let mut context = Context::from_waker(Waker::noop());
+        if work.as_mut().poll(&mut context).is_pending() {
             self.tasks.spawn(work);
         }
         true

@@ -1,7 +1,12 @@
 //! The accept loop: takes connections in, bounds them, and lets them go.
 
-use super::{connection::Service, io::Io};
+use super::{
+    connection::Service,
+    io::Io,
+    lot::{self, Left, Lot},
+};
 use crate::{clock::Clock, http::InFlight, telemetry::Metrics};
+use bytes::Bytes;
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioTimer;
 use std::{
@@ -103,15 +108,32 @@ impl Server {
         });
     }
 
-    async fn serve(&self, stream: TcpStream, service: Arc<Service>) {
+    pub(super) async fn serve(&self, mut stream: TcpStream, service: Arc<Service>) {
+        let already = match &service.poll {
+            Some((path, door)) if service.in_lot => {
+                let lot = Lot {
+                    path,
+                    door,
+                    metrics: &self.metrics,
+                    read_timeout: self.config.header_read_timeout,
+                    write_timeout: self.config.write_timeout,
+                    stop: &self.stop_connections,
+                };
+                match lot::serve(&mut stream, lot).await {
+                    Left::Closed => return,
+                    Left::HandOver(already) => already,
+                }
+            }
+            _ => Bytes::new(),
+        };
+        // Boxed, so that a poll in the lot does not carry the room for this.
+        Box::pin(self.serve_with_hyper(stream, already, service)).await;
+    }
+
+    async fn serve_with_hyper(&self, stream: TcpStream, already: Bytes, service: Arc<Service>) {
         let in_flight = InFlight::new(self.clock);
-        let metrics = Arc::clone(&self.metrics);
-        let io = Io::new(
-            stream,
-            Arc::clone(&in_flight),
-            metrics,
-            self.config.write_timeout,
-        );
+        let (metrics, timeout) = (Arc::clone(&self.metrics), self.config.write_timeout);
+        let io = Io::new(stream, already, Arc::clone(&in_flight), metrics, timeout);
         let service =
             service_fn(move |request| Arc::clone(&service).call(Arc::clone(&in_flight), request));
         let mut connection = pin!(

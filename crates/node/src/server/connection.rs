@@ -10,8 +10,10 @@ use tower::ServiceExt as _;
 /// What a listener serves: shared by all its connections.
 #[derive(Clone, Debug)]
 pub(crate) struct Service {
+    /// Whether connections start in the parking lot.
+    pub(crate) in_lot: bool,
     /// The poll route, if it is served here. Nothing stands between it and the
-    /// connection: no router, no layers.
+    /// connection: no router, no layers. The parking lot serves it too.
     pub(crate) poll: Option<(String, PollDoor)>,
     /// Every other path.
     pub(crate) router: Router,

@@ -2,6 +2,7 @@
 //! answers.
 
 use crate::{http::InFlight, telemetry::Metrics};
+use bytes::Bytes;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use std::{
@@ -20,6 +21,8 @@ use tokio::{
 /// See the module's head.
 pub(super) struct Io {
     stream: TokioIo<TcpStream>,
+    /// What was read before hyper got the connection.
+    already: Bytes,
     in_flight: Arc<InFlight>,
     metrics: Arc<Metrics>,
     /// How long a write may make no progress.
@@ -31,12 +34,14 @@ pub(super) struct Io {
 impl Io {
     pub(super) fn new(
         stream: TcpStream,
+        already: Bytes,
         in_flight: Arc<InFlight>,
         metrics: Arc<Metrics>,
         write_timeout: Duration,
     ) -> Self {
         Self {
             stream: TokioIo::new(stream),
+            already,
             in_flight,
             metrics,
             write_timeout,
@@ -74,8 +79,14 @@ impl Read for Io {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-        buffer: ReadBufCursor<'_>,
+        mut buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.already.is_empty() {
+            let fits = self.already.len().min(buffer.remaining());
+            let first = self.already.split_to(fits);
+            buffer.put_slice(&first);
+            return Poll::Ready(Ok(()));
+        }
         let outcome = Pin::new(&mut self.stream).poll_read(context, buffer);
         self.watch(outcome)
     }

@@ -8,6 +8,7 @@ mod accept;
 mod connection;
 mod io;
 mod listen;
+mod lot;
 
 pub(crate) use accept::{Server, ServerConfig};
 pub(crate) use connection::Service;

@@ -1,0 +1,352 @@
+//! One connection in the lot.
+
+use super::{
+    answer::{self, Outgoing},
+    head::{self, Parsed, PollHead},
+    scratch,
+};
+use crate::{
+    auth::ConnectRequest,
+    http::PollDoor,
+    longpoll::{Handled, LongPoll, Parked, PollAnswer, PollRequest},
+    telemetry::Metrics,
+};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
+use pollux_session::Delivery;
+use std::{
+    future::poll_fn,
+    io,
+    ops::ControlFlow,
+    pin::{Pin, pin},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead as _, ReadBuf},
+    net::TcpStream,
+    time::{Instant, Sleep, sleep},
+};
+use tokio_util::sync::CancellationToken;
+
+/// Room beside the body that a request put together from pieces may take.
+const HEAD_ALLOWANCE: usize = 16 * 1024;
+
+/// What the connections of a listener share.
+#[derive(Debug)]
+pub(crate) struct Lot<'a> {
+    pub(crate) path: &'a str,
+    pub(crate) door: &'a PollDoor,
+    pub(crate) metrics: &'a Metrics,
+    /// For a request to arrive, and for an idle connection.
+    pub(crate) read_timeout: Duration,
+    /// For an answer to move.
+    pub(crate) write_timeout: Duration,
+    /// Ends connections that wait for a request.
+    pub(crate) stop: &'a CancellationToken,
+}
+
+/// How a connection left the lot.
+#[derive(Debug)]
+pub(crate) enum Left {
+    /// It is over.
+    Closed,
+    /// Hyper is to go on with it, starting with these bytes.
+    HandOver(Bytes),
+}
+
+/// What a read brought.
+enum Step {
+    /// A poll was done; it has an answer or waits for one.
+    Polled(Handled, Option<HeaderValue>),
+    /// An open, which may have to ask somebody; or a poll that is refused.
+    Open(Box<Open>),
+    /// A page asks whether it may poll.
+    Preflight(Option<HeaderValue>),
+    Left(Left),
+    /// The peer is gone without leave.
+    Broken,
+}
+
+/// A request that opens a session, out of the shared buffer.
+struct Open {
+    headers: HeaderMap,
+    query: String,
+    cursor: Option<u64>,
+    origin: Option<HeaderValue>,
+    body: Vec<u8>,
+}
+
+/// Serves polls until the connection ends or sends something else.
+pub(crate) async fn serve(stream: &mut TcpStream, lot: Lot<'_>) -> Left {
+    // The last answer's delivery, until its connection says how it went.
+    let mut last: Option<Delivery> = None;
+    // The beginning of a request that came in pieces.
+    let mut pieces = Vec::new();
+    let mut timer = pin!(sleep(lot.read_timeout));
+    let mut stop = pin!(lot.stop.cancelled());
+    loop {
+        let until = Instant::now() + lot.read_timeout;
+        let step = poll_fn(|context| {
+            if let Poll::Ready(step) = read(stream, &mut pieces, &mut last, &lot, context) {
+                return Poll::Ready(step);
+            }
+            let over = idle_over(timer.as_mut(), until, context).is_ready();
+            if over || stop.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Step::Left(Left::Closed));
+            }
+            Poll::Pending
+        });
+        let answered = match step.await {
+            Step::Polled(Handled::Answer(answer), origin) => {
+                respond(stream, &lot, answer, origin).await
+            }
+            Step::Polled(Handled::Parked(parked), origin) => {
+                let Some(answer) = (Waiting {
+                    stream,
+                    parked,
+                    watch: true,
+                })
+                .await
+                else {
+                    return Left::Closed;
+                };
+                respond(stream, &lot, answer, origin).await
+            }
+            Step::Open(open) => Box::pin(serve_open(stream, &lot, *open)).await,
+            Step::Preflight(origin) => {
+                let response = lot.door.preflight(origin.as_ref());
+                finish(stream, &lot, answer::write_response(stream, response)).await
+            }
+            Step::Left(Left::Closed) => {
+                if let Some(delivery) = last {
+                    delivery.confirm();
+                }
+                return Left::Closed;
+            }
+            Step::Left(left) => return left,
+            Step::Broken => {
+                give_back(&lot, last);
+                return Left::Closed;
+            }
+        };
+        match answered {
+            Ok(ControlFlow::Continue(delivery)) => last = delivery,
+            // Nothing of it may have arrived, or all; it is pending again.
+            Ok(ControlFlow::Break(())) | Err(_) => return Left::Closed,
+        }
+    }
+}
+
+/// Looks for a request, and does it while it is in the shared buffer.
+fn read(
+    stream: &mut TcpStream,
+    pieces: &mut Vec<u8>,
+    last: &mut Option<Delivery>,
+    lot: &Lot<'_>,
+    context: &mut Context<'_>,
+) -> Poll<Step> {
+    scratch::with_read_buffer(|buffer| {
+        loop {
+            let mut into = ReadBuf::new(buffer);
+            match ready!(Pin::new(&mut *stream).poll_read(context, &mut into)) {
+                Ok(()) if into.filled().is_empty() => {
+                    return Poll::Ready(Step::Left(Left::Closed));
+                }
+                Ok(()) => {}
+                Err(_) => return Poll::Ready(Step::Broken),
+            }
+            // Its client has read the answer before.
+            if let Some(delivery) = last.take() {
+                delivery.confirm();
+            }
+            let max_body = lot.door.max_request_size();
+            let bytes = if pieces.is_empty() {
+                into.filled()
+            } else {
+                pieces.extend_from_slice(into.filled());
+                pieces.as_slice()
+            };
+            let step = match head::parse(bytes, lot.path, max_body) {
+                Parsed::Poll(head) => poll(lot, head),
+                Parsed::Preflight { origin } => Step::Preflight(origin),
+                Parsed::Partial if bytes.len() < max_body + HEAD_ALLOWANCE => {
+                    if pieces.is_empty() {
+                        pieces.extend_from_slice(into.filled());
+                    }
+                    continue;
+                }
+                Parsed::Partial | Parsed::HandOver => {
+                    Step::Left(Left::HandOver(Bytes::copy_from_slice(bytes)))
+                }
+            };
+            // Its memory is not for keeping.
+            *pieces = Vec::new();
+            return Poll::Ready(step);
+        }
+    })
+}
+
+fn poll(lot: &Lot<'_>, head: PollHead<'_>) -> Step {
+    let PollHead {
+        poll_id,
+        cursor,
+        origin,
+        query,
+        body,
+        headers,
+    } = head;
+    match (poll_id, headers) {
+        (Some(poll_id), _) if lot.door.admits(origin.as_ref()) => Step::Polled(
+            LongPoll::poll(lot.door.runtime(), poll_id, cursor, body),
+            origin,
+        ),
+        (_, headers) => Step::Open(Box::new(Open {
+            headers: headers.unwrap_or_default(),
+            query: query.to_owned(),
+            cursor,
+            origin,
+            body: body.to_vec(),
+        })),
+    }
+}
+
+async fn serve_open(
+    stream: &mut TcpStream,
+    lot: &Lot<'_>,
+    open: Open,
+) -> io::Result<ControlFlow<(), Option<Delivery>>> {
+    if !lot.door.admits(open.origin.as_ref()) {
+        let response = lot.door.refuse_origin();
+        return finish(stream, lot, answer::write_response(stream, response)).await;
+    }
+    let connect = ConnectRequest {
+        headers: &open.headers,
+        query: &open.query,
+    };
+    let request = PollRequest {
+        poll_id: None,
+        cursor: open.cursor,
+        connect,
+        body: &open.body,
+    };
+    let answer = match LongPoll::handle(lot.door.runtime(), request).await {
+        Handled::Answer(answer) => answer,
+        Handled::Parked(parked) => {
+            let Some(answer) = (Waiting {
+                stream,
+                parked,
+                watch: true,
+            })
+            .await
+            else {
+                return Ok(ControlFlow::Break(()));
+            };
+            answer
+        }
+    };
+    respond(stream, lot, answer, open.origin).await
+}
+
+/// Writes an answer. Continues with its delivery, or breaks if the connection
+/// is to be closed.
+async fn respond(
+    stream: &mut TcpStream,
+    lot: &Lot<'_>,
+    answer: PollAnswer,
+    origin: Option<HeaderValue>,
+) -> io::Result<ControlFlow<(), Option<Delivery>>> {
+    let answer = match answer {
+        PollAnswer::Frames {
+            body,
+            cursor,
+            gap,
+            poll_id: None,
+            delivery,
+        } if lot.door.is_plain() => {
+            let written = answer::write_frames(stream, cursor, gap, &body);
+            drop(body);
+            let written = written.map(|rest| (rest, Some(delivery)));
+            return finish(stream, lot, written).await;
+        }
+        answer => answer,
+    };
+    let response = lot.door.response(answer, origin.as_ref(), None);
+    finish(stream, lot, answer::write_response(stream, response)).await
+}
+
+/// Sees an answer out.
+async fn finish(
+    stream: &mut TcpStream,
+    lot: &Lot<'_>,
+    written: io::Result<(Option<Outgoing>, Option<Delivery>)>,
+) -> io::Result<ControlFlow<(), Option<Delivery>>> {
+    let (rest, mut delivery) = written?;
+    if let Some(rest) = rest
+        && let Err(error) = Box::pin(rest.finish(stream, lot.write_timeout)).await
+    {
+        if error.kind() == io::ErrorKind::TimedOut {
+            lot.metrics.timeout_server_messages.inc();
+        }
+        give_back(lot, delivery);
+        return Err(error);
+    }
+    if let Some(delivery) = &mut delivery {
+        delivery.flushed(lot.door.runtime().clock.now());
+    }
+    if lot.door.runtime().is_draining() {
+        return Ok(ControlFlow::Break(()));
+    }
+    Ok(ControlFlow::Continue(delivery))
+}
+
+fn give_back(lot: &Lot<'_>, delivery: Option<Delivery>) {
+    if let Some(delivery) = delivery {
+        let frames = u64::try_from(delivery.failed()).unwrap_or(u64::MAX);
+        lot.metrics.failed_server_messages.inc_by(frames);
+    }
+}
+
+/// A parked poll and its client: ends with an answer, or with `None` if the
+/// client went away.
+struct Waiting<'a> {
+    stream: &'a mut TcpStream,
+    parked: Parked,
+    /// Whether the socket is watched. Not after it had bytes: a request that
+    /// came too early stays in it until it is read.
+    watch: bool,
+}
+
+impl Future for Waiting<'_> {
+    type Output = Option<PollAnswer>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<PollAnswer>> {
+        let this = &mut *self;
+        if let Poll::Ready(answer) = Pin::new(&mut this.parked).poll(context) {
+            return Poll::Ready(Some(answer));
+        }
+        while this.watch {
+            // Costs no system call as long as nothing happens on the socket.
+            ready!(this.stream.poll_read_ready(context)).ok();
+            let mut byte = [0];
+            let mut byte = ReadBuf::new(&mut byte);
+            match ready!(this.stream.poll_peek(context, &mut byte)) {
+                Ok(0) | Err(_) => return Poll::Ready(None),
+                Ok(_) => this.watch = false,
+            }
+        }
+        Poll::Pending
+    }
+}
+
+/// Whether a connection has waited too long for a request. Its timer is armed
+/// once and put off only when it fires, because most of them never should.
+fn idle_over(mut timer: Pin<&mut Sleep>, until: Instant, context: &mut Context<'_>) -> Poll<()> {
+    loop {
+        ready!(timer.as_mut().poll(context));
+        if Instant::now() >= until {
+            return Poll::Ready(());
+        }
+        timer.as_mut().reset(until);
+    }
+}
