@@ -9,9 +9,8 @@ use crate::{
     auth::{ConnectRequest, Verdict},
     runtime::Runtime,
 };
-use bytes::Bytes;
 use pollux_protocol::{DisconnectReason, Frame, action_cable::reply};
-use pollux_session::{Answer, Delivery, Poll};
+use pollux_session::{Answer, Delivery, Frames, Poll};
 use std::{
     future::Future,
     pin::Pin,
@@ -42,7 +41,9 @@ pub(crate) enum PollAnswer {
     /// Lines for the client.
     Frames {
         /// The lines.
-        body: Bytes,
+        frames: Frames,
+        /// Their length together.
+        length: usize,
         /// Number of the last.
         cursor: u64,
         /// Frames were lost before them.
@@ -173,17 +174,17 @@ impl Future for Parked {
         let metrics = &self.runtime.metrics;
         task::Poll::Ready(match answer {
             Answer::Frames {
-                body,
+                frames,
                 cursor,
                 gap,
-                frames,
                 redelivered,
                 waited,
                 delivery,
             } => {
-                metrics.server_messages.inc_by(count(frames));
-                metrics.data_sent.inc_by(count(body.len()));
-                metrics.frames_per_answer.observe(frames_as_number(frames));
+                let length = frames.iter().map(Frame::len).sum();
+                metrics.server_messages.inc_by(count(frames.len()));
+                metrics.data_sent.inc_by(count(length));
+                metrics.frames_per_answer.observe(as_float(frames.len()));
                 if let Some(waited) = waited {
                     metrics.publish_to_answer.observe(waited.as_secs_f64());
                 }
@@ -191,7 +192,8 @@ impl Future for Parked {
                     metrics.redelivered.inc_by(count(redelivered));
                 }
                 PollAnswer::Frames {
-                    body,
+                    frames,
+                    length,
                     cursor,
                     gap,
                     poll_id,
@@ -217,6 +219,6 @@ fn count(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
 
-fn frames_as_number(frames: usize) -> f64 {
+fn as_float(frames: usize) -> f64 {
     f64::from(u32::try_from(frames).unwrap_or(u32::MAX))
 }

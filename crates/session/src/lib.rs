@@ -22,7 +22,7 @@ pub use config::{Overflow, PollConfig};
 pub use deadlines::Deadlines;
 pub use hub::{FanOut, Hub};
 pub use outbox::Outbox;
-pub use poll::{Answer, Delivery, Poll};
+pub use poll::{Answer, Delivery, Frames, Poll};
 pub use registry::{Census, Registry};
 pub use session::{CloseReason, Delivered, Due, Replay, Session, Shared};
 pub use subscriptions::{Begin, Subscription};

@@ -17,6 +17,7 @@
 
 use crate::{
     config::{Overflow, PollConfig},
+    poll::Frames,
     time::Time,
 };
 use pollux_protocol::Frame;
@@ -70,7 +71,7 @@ pub struct Batch {
     /// Names this batch in [`Outbox::flushed`] and its kin.
     pub ticket: u32,
     /// The frames, in order.
-    pub frames: SmallVec<[Frame; 1]>,
+    pub frames: Frames,
     /// Number of the last frame.
     pub last: u64,
     /// Frames were lost before this batch and the client has not been told.

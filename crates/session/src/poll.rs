@@ -1,8 +1,8 @@
 //! One request that waits for a session's outbox, and the answer it gets.
 
-use crate::{outbox::Batch, session::Session, time::Time};
-use bytes::{Bytes, BytesMut};
+use crate::{session::Session, time::Time};
 use pollux_protocol::Frame;
+use smallvec::SmallVec;
 use std::{
     sync::Arc,
     task::{self, Waker},
@@ -54,20 +54,22 @@ impl Drop for Poll {
     }
 }
 
+/// The frames of one answer. Shared with every other session that gets them, so
+/// whoever writes them copies them where they must lie side by side.
+pub type Frames = SmallVec<[Frame; 1]>;
+
 /// What a poll is answered with.
 #[derive(Debug)]
 pub enum Answer {
-    /// Frames, as one body of lines.
+    /// Frames, each a line of the answer's body.
     Frames {
-        /// The lines, each with its newline.
-        body: Bytes,
+        /// The frames, in order.
+        frames: Frames,
         /// Number of the last frame, for `Pollux-Cursor`.
         cursor: u64,
         /// Frames before these were lost, for `Pollux-Gap`.
         gap: bool,
-        /// Frames in the body.
-        frames: usize,
-        /// Of those, frames that were handed out before.
+        /// Frames among them that were handed out before.
         redelivered: usize,
         /// How long the oldest publication among them waited; `None` if all are
         /// replies.
@@ -133,17 +135,4 @@ impl Drop for Delivery {
             self.session.delivery_failed(self.ticket);
         }
     }
-}
-
-/// One body of all the batch's lines; a single frame is shared, not copied.
-pub(crate) fn body_of(batch: &Batch) -> Bytes {
-    if let [frame] = batch.frames.as_slice() {
-        return frame.line().clone();
-    }
-    let length = batch.frames.iter().map(Frame::len).sum();
-    let mut body = BytesMut::with_capacity(length);
-    for frame in &batch.frames {
-        body.extend_from_slice(frame.line());
-    }
-    body.freeze()
 }

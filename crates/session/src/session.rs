@@ -12,7 +12,7 @@ use crate::{
     config::PollConfig,
     deadlines::Deadlines,
     outbox::{Outbox, Push},
-    poll::{Answer, Delivery, Poll, body_of},
+    poll::{Answer, Delivery, Poll},
     registry::Census,
     subscriptions::{Begin, Held, Subscription, Subscriptions},
     time::Time,
@@ -327,10 +327,9 @@ impl Session {
         state.urgent = false;
         let oldest = std::mem::replace(&mut state.oldest, Time::NEVER);
         Answer::Frames {
-            body: body_of(&batch),
+            frames: batch.frames,
             cursor: batch.last,
             gap: batch.gap,
-            frames: batch.frames.len(),
             redelivered: batch.redelivered,
             waited: (oldest != Time::NEVER).then(|| now.since(oldest)),
             delivery: Delivery::new(Arc::clone(self), batch.ticket),

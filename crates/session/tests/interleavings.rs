@@ -127,20 +127,16 @@ impl World {
         self.polls.remove(index);
         match answer {
             Answer::Frames {
-                body,
-                cursor,
                 frames,
+                cursor,
                 delivery,
                 gap,
                 ..
             } => {
                 assert!(!gap);
-                let body: Vec<u64> = std::str::from_utf8(&body)
-                    .unwrap()
-                    .lines()
-                    .map(|line| line.parse().unwrap())
-                    .collect();
-                assert_eq!(body.len(), frames);
+                let number =
+                    |frame: &Frame| std::str::from_utf8(&frame.json()).unwrap().parse().unwrap();
+                let body = frames.iter().map(number).collect();
                 self.ways.push(Way {
                     body,
                     last: cursor,

@@ -1,6 +1,6 @@
 //! The option table: the only place that names an option, its default and its meaning.
 //!
-//! Rows stand in the order of [`Section::ALL`]. A new row needs a field of the same name in
+//! Rows stand in the order of `Section::ALL`. A new row needs a field of the same name in
 //! [`Config`](super::Config) and nothing else; tests hold the two together and the reference
 //! page up to date.
 

@@ -14,6 +14,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body;
 use http_body_util::BodyExt as _;
+use pollux_session::Frames;
 use std::sync::Arc;
 
 /// Names a session. Answered to an open, sent with every poll.
@@ -177,14 +178,15 @@ impl PollDoor {
     ) -> Response<AnswerBody> {
         let mut response = match answer {
             PollAnswer::Frames {
-                body,
+                frames,
+                length,
                 cursor,
                 gap,
                 poll_id,
                 delivery,
             } => {
                 let mut response = Response::new(AnswerBody::Frames {
-                    lines: body,
+                    lines: lines(&frames, length),
                     delivery: Some(delivery),
                     connection,
                     clock: self.runtime.clock,
@@ -237,6 +239,18 @@ fn refuse_method() -> Response<AnswerBody> {
         .headers_mut()
         .insert(header::ALLOW, HeaderValue::from_static("POST, OPTIONS"));
     response
+}
+
+/// The body of an answer. A single frame is shared, several are put together.
+fn lines(frames: &Frames, length: usize) -> Bytes {
+    if let [frame] = frames.as_slice() {
+        return frame.line().clone();
+    }
+    let mut lines = BytesMut::with_capacity(length);
+    for frame in frames {
+        lines.extend_from_slice(frame.line());
+    }
+    lines.freeze()
 }
 
 const JSON_LINES: HeaderValue = HeaderValue::from_static("application/jsonl");

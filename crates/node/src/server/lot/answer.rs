@@ -6,47 +6,43 @@
 
 use super::scratch;
 use crate::http::{AnswerBody, PollDoor};
-use bytes::Bytes;
-use http::{HeaderMap, Response, StatusCode, header};
-use pollux_session::Delivery;
+use bytes::{Buf as _, Bytes};
+use http::{HeaderMap, Response, StatusCode};
+use pollux_session::{Delivery, Frames};
 use std::{
     cell::RefCell,
-    io::{self, IoSlice, Write as _},
+    io::{self, Write as _},
     time::{Duration, SystemTime},
 };
 use tokio::{net::TcpStream, time::timeout};
 
-/// Bodies up to this size are copied behind their head; larger ones are written
-/// from where they are.
-const COPY_UP_TO: usize = 4 * 1024;
-
-/// An answer on its way out.
+/// What the socket did not take of an answer.
 #[derive(Debug)]
-pub(super) struct Outgoing {
-    /// Bytes of the head that are not in the socket.
-    head: Vec<u8>,
-    /// Bytes of the body that are not in the socket.
-    body: Bytes,
-}
+pub(super) struct Rest(Vec<u8>);
 
 /// Writes what the socket takes at once. `None`: all of it.
 pub(super) fn write_frames(
     stream: &TcpStream,
     cursor: u64,
     gap: bool,
-    body: &Bytes,
-) -> io::Result<Option<Outgoing>> {
-    write(stream, body, |head| {
-        head.extend_from_slice(
+    frames: &Frames,
+    length: usize,
+) -> io::Result<Option<Rest>> {
+    write(stream, |out| {
+        out.extend_from_slice(
             b"HTTP/1.1 200 OK\r\ncontent-type: application/jsonl\r\npollux-cursor: ",
         );
-        number(head, cursor);
+        number(out, cursor);
         if gap {
-            head.extend_from_slice(b"\r\npollux-gap: 1");
+            out.extend_from_slice(b"\r\npollux-gap: 1");
         }
-        head.extend_from_slice(PollDoor::ANY_ORIGIN_LINES);
-        head.extend_from_slice(b"content-length: ");
-        number(head, body.len() as u64);
+        out.extend_from_slice(PollDoor::ANY_ORIGIN_LINES);
+        out.extend_from_slice(b"content-length: ");
+        number(out, length as u64);
+        end_head(out);
+        for frame in frames {
+            out.extend_from_slice(frame.line());
+        }
     })
 }
 
@@ -55,7 +51,7 @@ pub(super) fn write_frames(
 pub(super) fn write_response(
     stream: &TcpStream,
     response: Response<AnswerBody>,
-) -> io::Result<(Option<Outgoing>, Option<Delivery>)> {
+) -> io::Result<(Option<Rest>, Option<Delivery>)> {
     let (parts, body) = response.into_parts();
     let (body, delivery) = match body {
         AnswerBody::Plain(bytes) => (bytes, None),
@@ -65,78 +61,62 @@ pub(super) fn write_response(
         // The poll door makes no others.
         AnswerBody::Other(_) => (Bytes::new(), None),
     };
-    let rest = write(stream, &body, |head| {
-        head_of(head, parts.status, &parts.headers, &body)
+    let rest = write(stream, |out| {
+        head(out, parts.status, &parts.headers, body.len());
+        out.extend_from_slice(&body);
     })?;
     Ok((rest, delivery))
 }
 
-fn head_of(head: &mut Vec<u8>, status: StatusCode, headers: &HeaderMap, body: &Bytes) {
-    head.extend_from_slice(b"HTTP/1.1 ");
-    head.extend_from_slice(status.as_str().as_bytes());
-    head.push(b' ');
-    head.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+fn head(out: &mut Vec<u8>, status: StatusCode, headers: &HeaderMap, length: usize) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
     for (name, value) in headers {
-        head.extend_from_slice(b"\r\n");
-        head.extend_from_slice(name.as_str().as_bytes());
-        head.extend_from_slice(b": ");
-        head.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(b"\r\n");
+        out.extend_from_slice(name.as_str().as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value.as_bytes());
     }
-    if status != StatusCode::NO_CONTENT && !headers.contains_key(header::CONTENT_LENGTH) {
-        head.extend_from_slice(b"\r\ncontent-length: ");
-        number(head, body.len() as u64);
+    if status != StatusCode::NO_CONTENT {
+        out.extend_from_slice(b"\r\ncontent-length: ");
+        number(out, length as u64);
     }
+    end_head(out);
 }
 
-/// One write of head and body.
-fn write(
-    stream: &TcpStream,
-    body: &Bytes,
-    head_of: impl FnOnce(&mut Vec<u8>),
-) -> io::Result<Option<Outgoing>> {
-    scratch::with_write_buffer(|head| {
-        head_of(head);
-        head.extend_from_slice(b"\r\ndate: ");
-        date(head);
-        head.extend_from_slice(b"\r\n\r\n");
-        let total = head.len() + body.len();
-        let sent = if body.len() <= COPY_UP_TO {
-            head.extend_from_slice(body);
-            stream.try_write(head)
-        } else {
-            stream.try_write_vectored(&[IoSlice::new(head), IoSlice::new(body)])
-        };
-        let sent = match sent {
-            Ok(sent) if sent == total => return Ok(None),
+fn end_head(out: &mut Vec<u8>) {
+    out.extend_from_slice(b"\r\ndate: ");
+    date(out);
+    out.extend_from_slice(b"\r\n\r\n");
+}
+
+/// Puts an answer together in the shared buffer and writes it in one go.
+fn write(stream: &TcpStream, make: impl FnOnce(&mut Vec<u8>)) -> io::Result<Option<Rest>> {
+    scratch::with_write_buffer(|out| {
+        make(out);
+        let sent = match stream.try_write(out) {
+            Ok(sent) if sent == out.len() => return Ok(None),
             Ok(sent) => sent,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             Err(error) => return Err(error),
         };
-        let head_left = head.get(sent..).unwrap_or_default().to_vec();
-        let body_left = if body.len() <= COPY_UP_TO {
-            Bytes::new()
-        } else {
-            body.slice(sent.saturating_sub(head.len())..)
-        };
-        Ok(Some(Outgoing {
-            head: head_left,
-            body: body_left,
-        }))
+        Ok(Some(Rest(out.get(sent..).unwrap_or_default().to_vec())))
     })
 }
 
-impl Outgoing {
-    /// Writes the rest. Fails if nothing moves for as long as `stall`.
+impl Rest {
+    /// Writes it. Fails if nothing moves for as long as `stall`.
     pub(super) async fn finish(self, stream: &TcpStream, stall: Duration) -> io::Result<()> {
-        for mut part in [Bytes::from(self.head), self.body] {
-            while !part.is_empty() {
-                let writable = timeout(stall, stream.writable()).await;
-                writable.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-                match stream.try_write(&part) {
-                    Ok(sent) => drop(part.split_to(sent)),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    Err(error) => return Err(error),
-                }
+        let mut left = Bytes::from(self.0);
+        while !left.is_empty() {
+            let writable = timeout(stall, stream.writable()).await;
+            writable.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+            match stream.try_write(&left) {
+                Ok(sent) => left.advance(sent),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! One connection in the lot.
 
 use super::{
-    answer::{self, Outgoing},
+    answer::{self, Rest},
     head::{self, Parsed, PollHead},
     scratch,
 };
@@ -258,14 +258,15 @@ async fn respond(
 ) -> io::Result<ControlFlow<(), Option<Delivery>>> {
     let answer = match answer {
         PollAnswer::Frames {
-            body,
+            frames,
+            length,
             cursor,
             gap,
             poll_id: None,
             delivery,
         } if lot.door.is_plain() => {
-            let written = answer::write_frames(stream, cursor, gap, &body);
-            drop(body);
+            let written = answer::write_frames(stream, cursor, gap, &frames, length);
+            drop(frames);
             let written = written.map(|rest| (rest, Some(delivery)));
             return finish(stream, lot, written).await;
         }
@@ -279,7 +280,7 @@ async fn respond(
 async fn finish(
     stream: &mut TcpStream,
     lot: &Lot<'_>,
-    written: io::Result<(Option<Outgoing>, Option<Delivery>)>,
+    written: io::Result<(Option<Rest>, Option<Delivery>)>,
 ) -> io::Result<ControlFlow<(), Option<Delivery>>> {
     let (rest, mut delivery) = written?;
     if let Some(rest) = rest

@@ -9,12 +9,12 @@ use std::cell::RefCell;
 /// together elsewhere.
 const READ: usize = 16 * 1024;
 
-/// A head and a small body.
-const WRITE: usize = 8 * 1024;
+/// What a worker keeps for answers; a larger one has its buffer for itself.
+const WRITE: usize = 256 * 1024;
 
 thread_local! {
     static READ_BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ]);
-    static WRITE_BUFFER: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(WRITE));
+    static WRITE_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Lends this worker's read buffer.
@@ -27,7 +27,7 @@ pub(super) fn with_write_buffer<T>(user: impl FnOnce(&mut Vec<u8>) -> T) -> T {
     WRITE_BUFFER.with_borrow_mut(|buffer| {
         buffer.clear();
         let result = user(buffer);
-        // One large answer must not keep its memory on every worker.
+        // An outbox may be larger than this by far; most never are.
         buffer.shrink_to(WRITE);
         result
     })
