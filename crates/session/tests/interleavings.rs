@@ -29,6 +29,9 @@ enum Step {
     Break(usize),
     /// An answer reaches the socket, and then the connection is reset.
     Reset(usize),
+    /// An answer reaches the socket and not the client, and nobody notices: a
+    /// proxy took it. Only a cursor helps against that.
+    Vanish(usize),
     Wait(u16),
 }
 
@@ -41,6 +44,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => (0..4_usize).prop_map(Step::Receive),
         1 => (0..4_usize).prop_map(Step::Break),
         1 => (0..4_usize).prop_map(Step::Reset),
+        1 => (0..4_usize).prop_map(Step::Vanish),
         2 => (0..700_u16).prop_map(Step::Wait),
     ];
     proptest::collection::vec(step, 1..80)
@@ -186,10 +190,12 @@ impl World {
             }
             Step::Receive(index) => self.receive(index),
             Step::Break(index) => drop(self.pick(index)),
-            Step::Reset(index) => {
+            Step::Reset(index) | Step::Vanish(index) => {
                 if let Some(mut way) = self.pick(index) {
                     way.delivery.flushed(self.now);
-                    way.delivery.failed();
+                    if self.cursor.is_none() || matches!(step, Step::Reset(_)) {
+                        way.delivery.failed();
+                    }
                 }
             }
             Step::Wait(millis) => {

@@ -258,6 +258,19 @@ fn a_poll_that_leaves_lets_the_next_have_its_frames() {
 }
 
 #[test]
+fn an_answer_that_broke_does_not_wait_for_the_flush_again() {
+    let world = World::open();
+    world.publish("1");
+    let (_, delivery) = world.answer(&mut world.park());
+    let bell = Arc::default();
+    let mut poll = world.park();
+    assert!(world.look(&mut poll, &bell).is_none());
+    assert_eq!(delivery.failed(), 1);
+    assert!(bell.rang());
+    assert_eq!(world.take(&mut poll), ["1"]);
+}
+
+#[test]
 fn an_idle_poll_ends_with_nothing_and_its_cursor() {
     let mut world = World::open();
     let bell = Arc::default();
