@@ -117,7 +117,13 @@ async fn a_cursor_that_makes_no_sense_harms_nobody() -> Result<()> {
 
 #[tokio::test]
 async fn without_a_cursor_an_answer_that_broke_off_comes_again() -> Result<()> {
-    let node = node().await?;
+    // The next answer waits a moment for the fate of this one, but never longer
+    // than the flush interval.
+    let node = Node::builder()
+        .flag("poll_interval", "0.3")
+        .flag("poll_flush_interval", "200ms")
+        .spawn()
+        .await?;
     for fault in [Fault::HalfThenReset, Fault::HalfThenClose] {
         let mut poller = Poller::subscribed(&node, &["a"]).await?;
         node.publish("a", &1.into()).await?;

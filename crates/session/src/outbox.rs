@@ -247,6 +247,15 @@ impl Outbox {
         })
     }
 
+    /// When the last batch was flushed of which nobody knows whether it
+    /// arrived. `None` for clients with a cursor, who put the order right
+    /// themselves.
+    #[must_use]
+    pub fn unsettled_since(&self) -> Option<Time> {
+        let flushed = self.taken.iter().filter_map(|taken| taken.flushed);
+        flushed.max().filter(|_| self.acked.is_none())
+    }
+
     /// The batch is completely in the socket.
     pub fn flushed(&mut self, ticket: u32, now: Time) {
         if let Some(taken) = self.taken.iter_mut().find(|taken| taken.ticket == ticket) {

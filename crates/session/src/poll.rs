@@ -97,6 +97,8 @@ pub struct Delivery {
     session: Arc<Session>,
     ticket: u32,
     open: bool,
+    /// When its last byte reached the socket.
+    flushed_at: Time,
 }
 
 impl Delivery {
@@ -105,6 +107,7 @@ impl Delivery {
             session,
             ticket,
             open: true,
+            flushed_at: Time::ZERO,
         }
     }
 
@@ -112,6 +115,13 @@ impl Delivery {
     pub fn flushed(&mut self, now: Time) {
         self.session.delivery_flushed(self.ticket, now);
         self.open = false;
+        self.flushed_at = now;
+    }
+
+    /// When [`Delivery::flushed`] was said; [`Time::ZERO`] if it was not.
+    #[must_use]
+    pub const fn flushed_at(&self) -> Time {
+        self.flushed_at
     }
 
     /// The client certainly has the answer: its next request came on the same

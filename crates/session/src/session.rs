@@ -14,21 +14,28 @@ use crate::{
     outbox::{Outbox, Push},
     poll::{Answer, Delivery, Poll},
     registry::Census,
-    subscriptions::{Begin, Held, Subscription, Subscriptions},
+    subscriptions::{Begin, Held, Subscription, Subscriptions, Way},
     time::Time,
     token::Token,
 };
 use parking_lot::Mutex;
-use pollux_protocol::{Command, Frame, Identifier, StreamName};
+use pollux_protocol::{Command, Frame, Identifier, Position, StreamName};
 use smallvec::SmallVec;
 use std::{
     collections::VecDeque,
     sync::Arc,
     task::{self, Waker},
+    time::Duration,
 };
 
 /// Commands a session may have waiting while one of them is being worked on.
 const MAX_WAITING_COMMANDS: usize = 4_096;
+
+/// The least time between two answers on two connections, unless the client
+/// sends its cursor or is known to have the first: it may read them in either
+/// order. Longer than the network takes, short enough to go unnoticed. Never
+/// longer than the flush interval.
+const OVERTAKING: Duration = Duration::from_millis(100);
 
 /// What all sessions of a node share.
 #[derive(Debug, Default)]
@@ -353,7 +360,11 @@ impl Session {
     }
 
     pub(crate) fn delivery_confirmed(&self, ticket: u32) {
-        self.state.lock().outbox.confirm(ticket);
+        let mut state = self.state.lock();
+        state.outbox.confirm(ticket);
+        let waker = state.next_in_line();
+        drop(state);
+        wake(waker);
     }
 
     pub(crate) fn delivery_failed(self: &Arc<Self>, ticket: u32) -> usize {
@@ -370,13 +381,13 @@ impl Session {
 
     // Publications.
 
-    /// Puts a publication's frame into the outbox. `offset` is its position in
-    /// the stream, if it has one.
+    /// Puts a publication's frame into the outbox, unless a replay has brought
+    /// it already. `position` is its place in the stream, if it has one.
     pub fn deliver(
         self: &Arc<Self>,
         identifier: &Identifier,
         frame: &Frame,
-        offset: Option<u64>,
+        position: Option<&Position>,
         now: Time,
     ) -> Delivered {
         let config = &self.shared.config;
@@ -384,15 +395,17 @@ impl Session {
         if state.phase != Phase::Open {
             return Delivered::Ignored;
         }
-        if let Some(held) = state.subscriptions.held(identifier) {
-            if held.len() < config.max_frames {
+        match state.subscriptions.way_of(identifier, position) {
+            Way::Through => {}
+            Way::Covered => return Delivered::Queued,
+            Way::Hold(held) if held.len() < config.max_frames => {
                 held.push(Held {
-                    offset,
+                    position: position.cloned(),
                     frame: frame.clone(),
                 });
                 return Delivered::Queued;
             }
-            return self.overflow(state, now);
+            Way::Hold(_) => return self.overflow(state, now),
         }
         let delivered = match state.outbox.push(frame.clone(), config) {
             Push::Stored => Delivered::Queued,
@@ -548,16 +561,11 @@ impl Session {
         replay: Replay,
         now: Time,
     ) -> bool {
-        let held = state.subscriptions.release(identifier).unwrap_or_default();
+        let live = state.subscriptions.release(identifier, replay.covered);
         let config = &self.shared.config;
         let mut stored = true;
-        for frame in replay.frames.into_iter().chain(replay.verdict) {
+        for frame in replay.frames.into_iter().chain(replay.verdict).chain(live) {
             stored &= state.push_reply(frame, config);
-        }
-        for Held { offset, frame } in held {
-            if offset.is_none_or(|offset| offset > replay.last_offset) {
-                stored &= state.push_reply(frame, config);
-            }
         }
         let waker = state.nudge(self, now);
         drop(state);
@@ -629,8 +637,9 @@ impl Session {
 pub struct Replay {
     /// The missed messages, oldest first.
     pub frames: Vec<Frame>,
-    /// Held frames up to this offset are among them.
-    pub last_offset: u64,
+    /// Where they end: live frames up to this position are among them, or the
+    /// client said that it has them.
+    pub covered: Option<Position>,
     /// `confirm_history` or `reject_history`, if the client asked for history.
     pub verdict: Option<Frame>,
 }
@@ -667,14 +676,29 @@ impl State {
         self.waiters.iter().rposition(|waiter| !waiter.evicted)
     }
 
-    /// Whether a batch may go out to the newest poll now.
-    fn may_flush(&self, waiter: &Waiter, config: &PollConfig, now: Time) -> bool {
-        let flush = self.urgent
+    /// When a batch may go out to a waiting poll, if nothing else happens.
+    fn ready_at(&self, waiter: &Waiter, config: &PollConfig) -> Time {
+        if self.busy {
+            return waiter.deadline;
+        }
+        let at_once = self.urgent
             || waiter.prompt
             || self.phase == Phase::Closing
-            || now >= self.flush_at
             || self.outbox.half_full(config);
-        (flush && !self.busy) || now >= waiter.deadline
+        let flush_at = if at_once { Time::ZERO } else { self.flush_at };
+        // Two answers on two connections may reach the client in either order,
+        // and the first may yet turn out to be lost.
+        let apart = config.flush_interval.min(OVERTAKING);
+        let settled = self
+            .outbox
+            .unsettled_since()
+            .map_or(Time::ZERO, |since| since + apart);
+        flush_at.max(settled).min(waiter.deadline)
+    }
+
+    /// Whether a batch may go out to a waiting poll now.
+    fn may_flush(&self, waiter: &Waiter, config: &PollConfig, now: Time) -> bool {
+        now >= self.ready_at(waiter, config)
     }
 
     fn verdict(&self, at: usize, config: &PollConfig, now: Time) -> Verdict {
@@ -707,10 +731,11 @@ impl State {
             return None;
         }
         let at = self.newest()?;
-        if self.may_flush(self.waiters.get(at)?, &session.shared.config, now) {
+        let ready_at = self.ready_at(self.waiters.get(at)?, &session.shared.config);
+        if now >= ready_at {
             return self.waiters.get_mut(at)?.waker.take();
         }
-        self.arm(session, self.flush_at);
+        self.arm(session, ready_at);
         None
     }
 
@@ -783,8 +808,13 @@ impl State {
         if let Some(at) = polls.filter(|deadline| *deadline > now).min() {
             self.arm(session, at);
         }
-        if self.outbox.has_pending() && self.flush_at > now {
-            self.arm(session, self.flush_at);
+        if let Some(newest) = self.newest().and_then(|at| self.waiters.get(at))
+            && self.outbox.has_pending()
+        {
+            let ready_at = self.ready_at(newest, &session.shared.config);
+            if ready_at > now {
+                self.arm(session, ready_at);
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A session's subscriptions and the confirm-once rule.
 
 use crate::time::Time;
-use pollux_protocol::{Frame, Identifier, StreamName};
+use pollux_protocol::{Frame, Identifier, Position, StreamName};
 use std::time::Duration;
 
 /// A duplicate `subscribe` sooner than this after its confirmation was flushed
@@ -23,6 +23,9 @@ pub struct Subscription {
     confirmed_at: Option<Time>,
     /// Frames that arrived while history is being read; `None` when live.
     hold: Option<Box<Hold>>,
+    /// What a replay covered, until live delivery has passed it: a publication
+    /// that was in history already may still be on its way here.
+    covered: Option<Box<Position>>,
 }
 
 /// Live frames that wait. Boxed by its owner, because almost no subscription
@@ -33,8 +36,19 @@ struct Hold(Vec<Held>);
 /// A live frame that waits for the end of a replay.
 #[derive(Debug)]
 pub(crate) struct Held {
-    pub(crate) offset: Option<u64>,
+    pub(crate) position: Option<Position>,
     pub(crate) frame: Frame,
+}
+
+/// What to do with a live frame.
+#[derive(Debug)]
+pub(crate) enum Way<'a> {
+    /// Into the outbox.
+    Through,
+    /// To the others that wait for the end of a replay.
+    Hold(&'a mut Vec<Held>),
+    /// Nowhere: a replay has brought it.
+    Covered,
 }
 
 /// What to do with a `subscribe` command.
@@ -52,13 +66,32 @@ pub enum Begin {
     Closed,
 }
 
+impl Subscription {
+    fn is_guarded(&self) -> bool {
+        self.hold.is_some() || self.covered.is_some()
+    }
+
+    /// Whether a replay has brought the publication at `position`. The first
+    /// one that it did not bring ends the watch: those behind it come in order.
+    fn skips(&mut self, position: Option<&Position>) -> bool {
+        let (Some(covered), Some(position)) = (&self.covered, position) else {
+            return false;
+        };
+        let skips = position.epoch == covered.epoch && position.offset <= covered.offset;
+        if !skips {
+            self.covered = None;
+        }
+        skips
+    }
+}
+
 /// The subscriptions of one session: few, so a list.
 #[derive(Debug, Default)]
 pub(crate) struct Subscriptions {
     list: Vec<Subscription>,
-    /// How many of them hold frames back; keeps the common delivery free of
-    /// any lookup.
-    holding: usize,
+    /// How many of them hold frames back or were covered by a replay; keeps
+    /// the common delivery free of any lookup.
+    guarded: usize,
     /// How many confirmations have not reached the socket.
     unflushed: usize,
 }
@@ -93,13 +126,14 @@ impl Subscriptions {
             // reserve four.
             self.list.reserve_exact(1);
         }
-        self.holding += 1;
+        self.guarded += 1;
         self.list.push(Subscription {
             identifier: identifier.clone(),
             stream: stream.clone(),
             confirmed_by: None,
             confirmed_at: None,
             hold: Some(Box::default()),
+            covered: None,
         });
         Begin::New
     }
@@ -149,34 +183,72 @@ impl Subscriptions {
         else {
             return false;
         };
-        if known.hold.is_none() {
-            known.hold = Some(Box::default());
-            self.holding += 1;
+        if !known.is_guarded() {
+            self.guarded += 1;
         }
+        known.hold.get_or_insert_default();
         true
     }
 
-    /// Ends a hold; `None` if there was none.
-    pub(crate) fn release(&mut self, identifier: &Identifier) -> Option<Vec<Held>> {
+    /// Ends a hold, after a replay of everything up to `covered`. Returns the
+    /// held frames that it did not bring.
+    pub(crate) fn release(
+        &mut self,
+        identifier: &Identifier,
+        covered: Option<Position>,
+    ) -> Vec<Frame> {
         let known = self
             .list
             .iter_mut()
-            .find(|known| known.identifier == *identifier)?;
-        let held = known.hold.take()?;
-        self.holding -= 1;
-        Some(held.0)
+            .find(|known| known.identifier == *identifier);
+        let Some(known) = known.filter(|known| known.is_guarded()) else {
+            return Vec::new();
+        };
+        if let Some(covered) = covered {
+            known.covered = Some(Box::new(covered));
+        }
+        let held = known.hold.take().map_or_else(Vec::new, |hold| hold.0);
+        let mut live = Vec::new();
+        for Held { position, frame } in held {
+            if !known.skips(position.as_ref()) {
+                live.push(frame);
+            }
+        }
+        if !known.is_guarded() {
+            self.guarded -= 1;
+        }
+        live
     }
 
-    /// The place for a live frame of `identifier` if it must wait.
-    pub(crate) fn held(&mut self, identifier: &Identifier) -> Option<&mut Vec<Held>> {
-        if self.holding == 0 {
-            return None;
+    /// What to do with a live frame of `identifier`.
+    pub(crate) fn way_of(
+        &mut self,
+        identifier: &Identifier,
+        position: Option<&Position>,
+    ) -> Way<'_> {
+        if self.guarded == 0 {
+            return Way::Through;
         }
         let known = self
             .list
             .iter_mut()
-            .find(|known| known.identifier == *identifier)?;
-        known.hold.as_deref_mut().map(|hold| &mut hold.0)
+            .find(|known| known.identifier == *identifier);
+        let Some(known) = known.filter(|known| known.is_guarded()) else {
+            return Way::Through;
+        };
+        if known.hold.is_none() {
+            if known.skips(position) {
+                return Way::Covered;
+            }
+            if !known.is_guarded() {
+                self.guarded -= 1;
+            }
+            return Way::Through;
+        }
+        known
+            .hold
+            .as_deref_mut()
+            .map_or(Way::Through, |hold| Way::Hold(&mut hold.0))
     }
 
     pub(crate) fn remove(&mut self, identifier: &Identifier) -> Option<Subscription> {
@@ -185,7 +257,7 @@ impl Subscriptions {
             .iter()
             .position(|known| known.identifier == *identifier)?;
         let removed = self.list.swap_remove(at);
-        self.holding -= usize::from(removed.hold.is_some());
+        self.guarded -= usize::from(removed.is_guarded());
         self.unflushed -=
             usize::from(removed.confirmed_by.is_some() && removed.confirmed_at.is_none());
         Some(removed)

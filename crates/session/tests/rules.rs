@@ -1,7 +1,9 @@
 //! The rules of poll sessions, one test each, on a clock of their own.
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
-use pollux_protocol::{Frame, Identifier, StreamName, action_cable::reply};
+use pollux_protocol::{
+    Epoch, Frame, Identifier, Offset, Position, StreamName, action_cable::reply,
+};
 use pollux_session::{
     Answer, Begin, Delivered, Delivery, Due, Hub, Overflow, Poll, PollConfig, Registry, Replay,
     Session, Shared, Time, Token,
@@ -271,6 +273,43 @@ fn an_answer_that_broke_does_not_wait_for_the_flush_again() {
 }
 
 #[test]
+fn a_second_answer_does_not_overtake_the_first() {
+    let mut world = World::open();
+    world.publish("1");
+    let (_, mut delivery) = world.answer(&mut world.park());
+    delivery.flushed(world.now);
+    world.publish("2");
+    let bell = Arc::default();
+    let mut poll = world.park();
+    assert!(world.look(&mut poll, &bell).is_none());
+    world.pass(Duration::from_millis(120));
+    assert!(bell.rang());
+    assert_eq!(world.take(&mut poll), ["2"]);
+
+    world.publish("3");
+    let (_, mut delivery) = world.answer(&mut world.park());
+    delivery.flushed(world.now);
+    world.publish("4");
+    let mut poll = world.park();
+    assert!(world.look(&mut poll, &bell).is_none());
+    delivery.confirm();
+    assert!(bell.rang());
+    assert_eq!(world.take(&mut poll), ["4"]);
+}
+
+#[test]
+fn a_client_with_a_cursor_is_answered_at_once() {
+    let world = World::open();
+    world.publish("1");
+    let (_, mut delivery) = world.answer(&mut world.park());
+    delivery.flushed(world.now);
+    world.publish("2");
+    world.session.arrive(Some(1), world.now).unwrap();
+    let mut poll = world.session.park(world.now + INTERVAL);
+    assert_eq!(world.take(&mut poll), ["2"]);
+}
+
+#[test]
 fn an_idle_poll_ends_with_nothing_and_its_cursor() {
     let mut world = World::open();
     let bell = Arc::default();
@@ -343,6 +382,13 @@ fn a_confirmation_whose_answer_broke_comes_again_by_itself() {
     assert_eq!(world.take(&mut world.park()), first);
 }
 
+fn at(offset: u64) -> Position {
+    Position {
+        epoch: Epoch::new("e"),
+        offset: Offset::new(offset),
+    }
+}
+
 #[test]
 fn frames_come_after_the_confirmation_and_not_twice_after_a_replay() {
     let world = World::open();
@@ -351,25 +397,54 @@ fn frames_come_after_the_confirmation_and_not_twice_after_a_replay() {
         .session
         .begin_subscription(&world.identifier, &stream, world.now);
     assert_eq!(begin, Begin::New);
-    for offset in 1..=3 {
-        let frame = Frame::from_json(offset.to_string().into_bytes());
-        world
-            .session
-            .deliver(&world.identifier, &frame, Some(offset), world.now);
-    }
-    let replayed = (1..=2_u64).map(|offset| Frame::from_json(offset.to_string().into_bytes()));
+    let frame = |number: u64| Frame::from_json(number.to_string().into_bytes());
+    let deliver = |offset: u64| {
+        let position = at(offset);
+        world.session.deliver(
+            &world.identifier,
+            &frame(offset),
+            Some(&position),
+            world.now,
+        );
+    };
+    (1..=4).for_each(deliver);
+    // History is ahead of what was delivered live, and of what is held.
     let replay = Replay {
-        frames: replayed.collect(),
-        last_offset: 2,
+        frames: (1..=5).map(frame).collect(),
+        covered: Some(at(5)),
         verdict: None,
     };
-    let confirmation = Frame::from_json(b"0".to_vec());
     assert!(
         world
             .session
-            .confirm(&world.identifier, confirmation, replay, world.now)
+            .confirm(&world.identifier, frame(0), replay, world.now)
     );
-    assert_eq!(world.take(&mut world.park()), ["0", "1", "2", "3"]);
+    (5..=7).for_each(deliver);
+    assert_eq!(
+        world.take(&mut world.park()),
+        ["0", "1", "2", "3", "4", "5", "6", "7"]
+    );
+}
+
+#[test]
+fn a_new_epoch_is_not_covered_by_a_replay_of_the_old_one() {
+    let world = World::open();
+    world.subscribe();
+    assert!(world.session.hold(&world.identifier));
+    let replay = Replay {
+        covered: Some(at(9)),
+        ..Replay::default()
+    };
+    assert!(world.session.release(&world.identifier, replay, world.now));
+    let position = Position {
+        epoch: Epoch::new("new"),
+        offset: Offset::new(1),
+    };
+    let frame = Frame::from_json(b"1".to_vec());
+    world
+        .session
+        .deliver(&world.identifier, &frame, Some(&position), world.now);
+    assert_eq!(world.take(&mut world.park()).len(), 2);
 }
 
 #[test]
@@ -520,5 +595,5 @@ fn a_session_is_small() {
     let size = size_of::<Session>();
     assert!(size <= 528, "a session takes {size} bytes");
     assert!(size_of::<Poll>() <= 16);
-    assert!(size_of::<Delivery>() <= 16);
+    assert!(size_of::<Delivery>() <= 24);
 }

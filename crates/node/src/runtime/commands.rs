@@ -192,10 +192,13 @@ impl Runtime {
                 };
             }
         };
+        let mut covered = asked.map(|(_, position)| position.clone());
         match self.broker.history(stream, since).await {
             Ok(history) => {
                 let last = history.entries.last();
-                let last_offset = last.map_or(0, |(position, _)| position.offset.get());
+                if let Some((position, _)) = last {
+                    covered = Some(position.clone());
+                }
                 let frames = history.entries.iter().map(|(position, publication)| {
                     let kind = publication.meta.broadcast_type.as_deref();
                     reply::message(
@@ -208,7 +211,7 @@ impl Runtime {
                 let verdict = Some(reply::confirm_history(identifier));
                 Replay {
                     frames: frames.collect(),
-                    last_offset,
+                    covered,
                     verdict,
                 }
             }

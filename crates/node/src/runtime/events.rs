@@ -64,7 +64,6 @@ impl Runtime {
             .exclude_socket
             .as_deref()
             .and_then(Token::parse);
-        let offset = position.map(|position| position.offset.get());
         for (identifier, sessions) in self.hub.subscribers(stream) {
             let kind = publication.meta.broadcast_type.as_deref();
             let place = position.map(|position| (stream, position));
@@ -73,7 +72,7 @@ impl Runtime {
             while let Some(chunk) = chunks.next() {
                 for session in chunk {
                     if excluded != Some(session.sid()) {
-                        let delivered = session.deliver(&identifier, &frame, offset, at);
+                        let delivered = session.deliver(&identifier, &frame, position, at);
                         self.note(session, &identifier, delivered);
                     }
                 }

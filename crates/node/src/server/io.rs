@@ -132,6 +132,11 @@ impl Write for Io {
 
 impl Drop for Io {
     fn drop(&mut self) {
+        // A client that closed its socket before the answer came has sent a
+        // reset that no read has seen.
+        if !matches!(self.stream.inner().take_error(), Ok(None)) {
+            self.in_flight.broke();
+        }
         let again = u64::try_from(self.in_flight.ended()).unwrap_or(u64::MAX);
         if again > 0 {
             self.metrics.failed_server_messages.inc_by(again);

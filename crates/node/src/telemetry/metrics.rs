@@ -3,6 +3,7 @@
 //! Names are AnyCable's where AnyCable has the metric; their meanings are in
 //! `docs/operate.md`. Nothing here carries a stream name or an id as a label.
 
+use pollux_protocol::CommandError;
 use prometheus::{
     Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
     TextEncoder,
@@ -95,7 +96,7 @@ impl Metrics {
             failed_client_messages: make.counters(
                 "failed_client_msg_total",
                 "Commands that were not understood",
-                "kind",
+                ("kind", &CommandError::KINDS),
             )?,
             ignored_client_messages: make.counter(
                 "ignored_client_msg_total",
@@ -208,9 +209,13 @@ impl Maker<'_> {
         &self,
         name: &str,
         help: &str,
-        label: &str,
+        (label, values): (&str, &[&str]),
     ) -> Result<IntCounterVec, prometheus::Error> {
         let counters = IntCounterVec::new(Opts::new(self.name(name), help), &[label])?;
+        for value in values {
+            // A counter that is not there yet can't be told from a typing error.
+            counters.with_label_values(&[*value]);
+        }
         self.registry.register(Box::new(counters.clone()))?;
         Ok(counters)
     }
@@ -235,15 +240,12 @@ mod tests {
     #[test]
     fn the_page_names_everything_once_under_the_prefix() {
         let metrics = Metrics::new("anycable_go_").unwrap();
-        metrics
-            .failed_client_messages
-            .with_label_values(&["unknown"])
-            .inc();
         let page = String::from_utf8(metrics.page().unwrap()).unwrap();
         for name in [
             "clients_num",
             "long_poll_clients_num",
             "publish_to_answer_seconds_bucket",
+            "failed_client_msg_total",
         ] {
             assert!(
                 page.contains(&format!("\nanycable_go_{name}")),

@@ -133,6 +133,18 @@ impl Command {
 }
 
 impl CommandError {
+    /// Everything [`CommandError::kind`] may say.
+    pub const KINDS: [&'static str; 8] = [
+        "not_json",
+        "not_an_object",
+        "missing_command",
+        "unknown",
+        "missing_identifier",
+        "bad_identifier",
+        "bad_data",
+        "bad_history",
+    ];
+
     /// The kind of mistake, for metric labels.
     pub fn kind(&self) -> &'static str {
         match self {

@@ -32,6 +32,10 @@ use tokio_util::sync::CancellationToken;
 /// Room beside the body that a request put together from pieces may take.
 const HEAD_ALLOWANCE: usize = 16 * 1024;
 
+/// An answer and the client's leaving may cross for this long: one round trip
+/// to the other side of the world.
+const CROSSING: Duration = Duration::from_millis(250);
+
 /// What the connections of a listener share.
 #[derive(Debug)]
 pub(crate) struct Lot<'a> {
@@ -120,7 +124,7 @@ pub(crate) async fn serve(stream: &mut TcpStream, lot: Lot<'_>) -> Left {
             }
             Step::Left(Left::Closed) => {
                 if let Some(delivery) = last {
-                    delivery.confirm();
+                    Box::pin(part(stream, &lot, delivery)).await;
                 }
                 return Left::Closed;
             }
@@ -301,6 +305,32 @@ async fn finish(
     Ok(ControlFlow::Continue(delivery))
 }
 
+/// The client closed the connection after its last answer. Whether it had read
+/// it shows a round trip later: a socket that was closed before the answer came
+/// sends a reset.
+async fn part(stream: &TcpStream, lot: &Lot<'_>, delivery: Delivery) {
+    let settled = delivery.flushed_at() + CROSSING;
+    let wait = settled.since(lot.door.runtime().clock.now());
+    let mut reset = was_reset(stream);
+    if !reset && !wait.is_zero() {
+        tokio::select! {
+            () = sleep(wait) => {}
+            () = lot.stop.cancelled() => {}
+        }
+        reset = was_reset(stream);
+    }
+    if reset {
+        give_back(lot, Some(delivery));
+    } else {
+        delivery.confirm();
+    }
+}
+
+/// Whether the peer has refused bytes that were sent to it. Asking clears it.
+fn was_reset(stream: &TcpStream) -> bool {
+    !matches!(stream.take_error(), Ok(None))
+}
+
 fn give_back(lot: &Lot<'_>, delivery: Option<Delivery>) {
     if let Some(delivery) = delivery {
         let frames = u64::try_from(delivery.failed()).unwrap_or(u64::MAX);
@@ -323,20 +353,22 @@ impl Future for Waiting<'_> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<PollAnswer>> {
         let this = &mut *self;
-        if let Poll::Ready(answer) = Pin::new(&mut this.parked).poll(context) {
-            return Poll::Ready(Some(answer));
-        }
+        // First the socket: a client that is gone must not get the batch. This
+        // costs no system call as long as nothing has happened there.
         while this.watch {
-            // Costs no system call as long as nothing happens on the socket.
-            ready!(this.stream.poll_read_ready(context)).ok();
+            match this.stream.poll_read_ready(context) {
+                Poll::Pending => break,
+                Poll::Ready(Err(_)) => return Poll::Ready(None),
+                Poll::Ready(Ok(())) => {}
+            }
             let mut byte = [0];
-            let mut byte = ReadBuf::new(&mut byte);
-            match ready!(this.stream.poll_peek(context, &mut byte)) {
-                Ok(0) | Err(_) => return Poll::Ready(None),
-                Ok(_) => this.watch = false,
+            match this.stream.poll_peek(context, &mut ReadBuf::new(&mut byte)) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(None),
+                Poll::Ready(Ok(_)) => this.watch = false,
             }
         }
-        Poll::Pending
+        Pin::new(&mut this.parked).poll(context).map(Some)
     }
 }
 
