@@ -14,10 +14,13 @@ const ARGS = [
   "--disable-sync",
 ];
 
-/** Where the browser is, or undefined. One that CHROMIUM names has to be there. */
-export function browserPath() {
+const NAMES = ["chromium", "chromium-browser", "google-chrome"];
+
+/** Where the browser is. One that CHROMIUM names has to be there. */
+function browserPath() {
   if (process.env.CHROMIUM) return process.env.CHROMIUM;
-  return (process.env.PATH ?? "").split(delimiter).map((folder) => join(folder, "chromium")).find((path) => {
+  const folders = (process.env.PATH ?? "").split(delimiter);
+  const found = folders.flatMap((folder) => NAMES.map((name) => join(folder, name))).find((path) => {
     try {
       accessSync(path, constants.X_OK);
       return true;
@@ -25,10 +28,9 @@ export function browserPath() {
       return false;
     }
   });
+  if (!found) throw new Error("these tests need Chromium: install it, or name it in CHROMIUM");
+  return found;
 }
-
-/** What to give a test that needs the browser. */
-export const needsBrowser = browserPath() ? {} : { skip: "there is no chromium on the path and no CHROMIUM" };
 
 /** A browser that closes with the test `t`. */
 export async function launch(t) {

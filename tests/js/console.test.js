@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { parse } from "node:path";
 import { test } from "node:test";
-import { launch, needsBrowser, openPage } from "./browser.js";
+import { launch, openPage } from "./browser.js";
 import { eventually } from "./eventually.js";
 import { startNode } from "./node.js";
 
@@ -24,7 +24,7 @@ async function publish(page, data, { stream = "chat/1", format = "JSON" } = {}) 
   await page.getByRole("button", { name: "Publish", exact: true }).click();
 }
 
-test("the console subscribes, publishes and shows what happens", needsBrowser, async (t) => {
+test("the console subscribes, publishes and shows what happens", async (t) => {
   const node = await startNode(t);
   const browser = await launch(t);
   const { page, complaints } = await openPage(browser);
@@ -70,7 +70,7 @@ test("the console subscribes, publishes and shows what happens", needsBrowser, a
   assert.deepEqual(complaints, []);
 });
 
-test("the console keeps 500 rows, newest first, in the order of the stream", needsBrowser, async (t) => {
+test("the console keeps 500 rows, newest first, in the order of the stream", async (t) => {
   const node = await startNode(t, ["--poll_flush_interval", "50"]);
   const browser = await launch(t);
   const { page, complaints } = await openPage(browser);
@@ -91,7 +91,7 @@ async function cutPolls(page) {
   return () => page.unroute("**/lp");
 }
 
-test("the console keeps its session when the network was away for a moment", needsBrowser, async (t) => {
+test("the console keeps its session when the network was away for a moment", async (t) => {
   const node = await startNode(t);
   const browser = await launch(t);
   const { page } = await openPage(browser);
@@ -109,7 +109,7 @@ test("the console keeps its session when the network was away for a moment", nee
   assert.equal(await number(page, "#reconnects"), 1);
 });
 
-test("the console recovers from history what it missed without a session", needsBrowser, async (t) => {
+test("the console recovers from history what it missed without a session", async (t) => {
   const node = await startNode(t, ["--poll_keepalive_timeout", "0.3"]);
   const browser = await launch(t);
   const { page } = await openPage(browser);
@@ -127,7 +127,7 @@ test("the console recovers from history what it missed without a session", needs
   assert.equal(await number(page, "#gaps"), 0);
 });
 
-test("the console finds its way back after the node is gone", needsBrowser, async (t) => {
+test("the console finds its way back after the node is gone", async (t) => {
   const node = await startNode(t);
   const browser = await launch(t);
   const { page } = await openPage(browser);
@@ -143,7 +143,7 @@ test("the console finds its way back after the node is gone", needsBrowser, asyn
   assert.equal(await number(page, "#reconnects"), 1);
 });
 
-test("the console does without metrics", needsBrowser, async (t) => {
+test("the console does without metrics", async (t) => {
   const node = await startNode(t, ["--metrics_http", ""]);
   const browser = await launch(t);
   const { page } = await openPage(browser);
@@ -153,7 +153,7 @@ test("the console does without metrics", needsBrowser, async (t) => {
   await subscribe(page);
 });
 
-test("the console can be used without a mouse and on a narrow screen", needsBrowser, async (t) => {
+test("the console can be used without a mouse and on a narrow screen", async (t) => {
   const node = await startNode(t);
   const browser = await launch(t);
   const { page, complaints } = await openPage(browser, { viewport: NARROW, colorScheme: "dark" });
@@ -175,7 +175,7 @@ test("the console can be used without a mouse and on a narrow screen", needsBrow
 });
 
 const screenshot = process.env.CONSOLE_SCREENSHOT;
-test("pictures of the console", { skip: screenshot ? needsBrowser.skip : "CONSOLE_SCREENSHOT is not set" }, async (t) => {
+if (screenshot) test("pictures of the console", async (t) => {
   const node = await startNode(t);
   const browser = await launch(t);
   const { dir, name, ext } = parse(screenshot);

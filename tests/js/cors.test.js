@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer } from "node:http";
 import { test } from "node:test";
-import { launch, needsBrowser, openPage } from "./browser.js";
+import { launch, openPage } from "./browser.js";
 import { startNode } from "./node.js";
 
 /** A page of another origin than the node's. */
@@ -16,7 +16,7 @@ async function startElsewhere(t) {
   return `http://127.0.0.1:${server.address().port}`;
 }
 
-test("a page of another origin polls and can read all it needs", needsBrowser, async (t) => {
+test("a page of another origin polls and can read all it needs", async (t) => {
   const node = await startNode(t);
   const elsewhere = await startElsewhere(t);
   const browser = await launch(t);
