@@ -6,7 +6,7 @@ use crate::{
     http::{self, BroadcastDoor, Doors, Origins, PollDoor},
     runtime::{Parts, Runtime},
     server::{Server, ServerConfig, Service},
-    telemetry::Metrics,
+    telemetry::{Metrics, Throttle},
 };
 use axum::Router;
 use base64::Engine as _;
@@ -95,6 +95,8 @@ impl Builder {
             poll: poll_config(&config),
             max_sessions: config.max_sessions,
             max_request_size: config.poll_max_request_size,
+            max_publication_size: config.max_publication_size,
+            read_timeout: config.header_read_timeout,
             broker,
             memory,
             streams: StreamPolicy {
@@ -211,6 +213,7 @@ impl Node {
             stop_connections: CancellationToken::new(),
             tasks: TaskTracker::new(),
             connections: AtomicUsize::new(0),
+            trouble: Throttle::default(),
         });
         let router = http::router(self.doors(self.config.own_broadcast_port().is_none()));
         let main = Service {
@@ -280,6 +283,7 @@ impl Node {
         let door = BroadcastDoor {
             runtime: Arc::clone(&self.runtime),
             key: self.config.broadcast_key().map(BearerKey::new),
+            local_only: self.config.mode() == Mode::Development,
             max_size: self.config.max_publication_size,
             cors: self.config.http_broadcast_cors,
         };

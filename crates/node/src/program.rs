@@ -64,11 +64,12 @@ fn serve(config: Config) -> anyhow::Result<()> {
 
 async fn serve_until_signal(config: Config) -> anyhow::Result<()> {
     let signals = Signals::listen().context("failed to listen to signals")?;
+    let node = Node::builder().config(config).build()?;
+    let config = node.config();
     let main = listen(&config.host, config.port)
         .await
         .with_context(|| format!("failed to listen on {}:{}", config.host, config.port))?;
-    let broadcast = broadcast_listener(&config).await?;
-    let node = Node::builder().config(config).build()?;
+    let broadcast = broadcast_listener(config).await?;
     node.log_mode();
     let address = main
         .local_addr()

@@ -1,8 +1,4 @@
 //! What a publication costs before any socket is touched.
-#![expect(
-    missing_docs,
-    reason = "criterion's macros make undocumented functions"
-)]
 #![expect(clippy::unwrap_used, reason = "a benchmark that fails should stop")]
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};

@@ -344,9 +344,11 @@ impl Outbox {
         usize::try_from(number.saturating_sub(self.first)).unwrap_or(usize::MAX)
     }
 
+    /// A frame that is larger than the bound by itself is not over it while it
+    /// is alone: else one large publication would end every session it meets.
     fn over(&self, config: &PollConfig, factor: usize) -> bool {
         self.frames.len() > config.max_frames.saturating_mul(factor)
-            || self.bytes > config.max_bytes.saturating_mul(factor)
+            || (self.bytes > config.max_bytes.saturating_mul(factor) && self.frames.len() > 1)
     }
 
     /// Makes room by believing that flushed batches arrived. A client with a

@@ -222,18 +222,20 @@ impl Session {
         let mut state = self.state.lock();
         match state.phase {
             Phase::Closed(reason) => return Err(reason),
-            Phase::Closing if !state.outbox.has_pending() && !state.outbox.in_flight() => {
-                return Err(CloseReason::Expired);
-            }
             Phase::Open | Phase::Closing => {}
         }
-        Ok(match cursor {
+        let again = match cursor {
             Some(cursor) => state.outbox.acknowledge(cursor),
             None => {
                 state.outbox.settle(now);
                 0
             }
-        })
+        };
+        let told = !state.outbox.has_pending() && !state.outbox.in_flight();
+        if state.phase == Phase::Closing && told {
+            return Err(CloseReason::Expired);
+        }
+        Ok(again)
     }
 
     /// Lets a poll wait until `deadline`. If the session now holds more polls
@@ -398,8 +400,8 @@ impl Session {
         match state.subscriptions.way_of(identifier, position) {
             Way::Through => {}
             Way::Covered => return Delivered::Queued,
-            Way::Hold(held) if held.len() < config.max_frames => {
-                held.push(Held {
+            Way::Hold(hold) if hold.fits(frame, config) => {
+                hold.push(Held {
                     position: position.cloned(),
                     frame: frame.clone(),
                 });
@@ -449,6 +451,12 @@ impl Session {
         subscriptions
     }
 
+    /// Whether the session ended because its outbox was full.
+    #[must_use]
+    pub fn has_overflown(&self) -> bool {
+        self.state.lock().phase == Phase::Closed(CloseReason::Overflow)
+    }
+
     /// Whether nothing is left to tell the client, so that a node that drains
     /// need not wait for it.
     #[must_use]
@@ -465,7 +473,8 @@ impl Session {
     pub fn enqueue(&self, commands: Vec<Command>) -> Option<bool> {
         let mut state = self.state.lock();
         let waiting = &mut state.commands.get_or_insert_default().0;
-        if waiting.len() + commands.len() > MAX_WAITING_COMMANDS {
+        // One body is bounded by its size; what counts is how many bodies.
+        if !waiting.is_empty() && waiting.len() + commands.len() > MAX_WAITING_COMMANDS {
             return None;
         }
         waiting.extend(commands);
@@ -497,10 +506,8 @@ impl Session {
         if state.phase != Phase::Open {
             return false;
         }
-        let stored = state.push_reply(frame, &self.shared.config);
-        let waker = state.nudge(self, now);
-        drop(state);
-        wake(waker);
+        let stored = state.push_reply(frame, &self.shared.config, now);
+        self.after_replies(state, now);
         stored
     }
 
@@ -537,7 +544,7 @@ impl Session {
             return false;
         }
         let number = state.outbox.next_number();
-        state.push_reply(confirmation, &self.shared.config);
+        state.push_reply(confirmation, &self.shared.config, now);
         state.subscriptions.confirmed(identifier, number);
         self.release_locked(state, identifier, replay, now)
     }
@@ -565,12 +572,22 @@ impl Session {
         let config = &self.shared.config;
         let mut stored = true;
         for frame in replay.frames.into_iter().chain(replay.verdict).chain(live) {
-            stored &= state.push_reply(frame, config);
+            stored &= state.push_reply(frame, config, now);
         }
-        let waker = state.nudge(self, now);
-        drop(state);
-        wake(waker);
+        self.after_replies(state, now);
         stored
+    }
+
+    fn after_replies(self: &Arc<Self>, mut state: parking_lot::MutexGuard<'_, State>, now: Time) {
+        let wakers = match state.phase {
+            Phase::Closed(_) => {
+                state.arm_keepalive(self);
+                state.all_wakers()
+            }
+            _ => state.nudge(self, now).into_iter().collect(),
+        };
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
     }
 
     /// The stream of a confirmed or pending subscription.
@@ -600,11 +617,11 @@ impl Session {
         state.armed = u64::MAX;
         let keepalive_until = state.idle_since + self.shared.config.keepalive_timeout;
         if state.waiters.is_empty() && !state.outbox.in_flight() && now >= keepalive_until {
-            let subscriptions = match state.phase {
-                Phase::Closed(_) => Vec::new(),
-                _ => state.end(Phase::Closed(CloseReason::Expired), now),
-            };
-            return Due::Expired(subscriptions);
+            if !matches!(state.phase, Phase::Closed(_)) {
+                state.phase = Phase::Closed(CloseReason::Expired);
+                state.outbox.clear();
+            }
+            return Due::Expired(state.subscriptions.take_all());
         }
         let mut wakers = Wakers::new();
         for waiter in &mut state.waiters {
@@ -757,9 +774,22 @@ impl State {
         self.next_in_line()
     }
 
-    fn push_reply(&mut self, frame: Frame, config: &PollConfig) -> bool {
+    /// Puts a reply into the outbox. A client that asks for more than it
+    /// fetches loses its session; its subscriptions stay in the hub, without
+    /// effect, until the session expires.
+    fn push_reply(&mut self, frame: Frame, config: &PollConfig, now: Time) -> bool {
+        if self.phase != Phase::Open {
+            return false;
+        }
         self.urgent = true;
-        self.outbox.push_reply(frame, config) == Push::Stored
+        if self.outbox.push_reply(frame, config) == Push::Stored {
+            return true;
+        }
+        self.phase = Phase::Closed(CloseReason::Overflow);
+        self.outbox.clear();
+        self.commands = None;
+        self.idle_since = now;
+        false
     }
 
     /// Leaves the open phase.

@@ -1,6 +1,6 @@
 //! A session's subscriptions and the confirm-once rule.
 
-use crate::time::Time;
+use crate::{config::PollConfig, time::Time};
 use pollux_protocol::{Frame, Identifier, Position, StreamName};
 use std::time::Duration;
 
@@ -31,7 +31,23 @@ pub struct Subscription {
 /// Live frames that wait. Boxed by its owner, because almost no subscription
 /// ever has one for longer than a moment.
 #[derive(Debug, Default)]
-struct Hold(Vec<Held>);
+pub(crate) struct Hold {
+    frames: Vec<Held>,
+    bytes: usize,
+}
+
+impl Hold {
+    /// Whether there is room for `frame` within an outbox's bounds.
+    pub(crate) fn fits(&self, frame: &Frame, config: &PollConfig) -> bool {
+        let bytes = self.bytes + frame.len();
+        self.frames.len() < config.max_frames && (bytes <= config.max_bytes || self.bytes == 0)
+    }
+
+    pub(crate) fn push(&mut self, held: Held) {
+        self.bytes += held.frame.len();
+        self.frames.push(held);
+    }
+}
 
 /// A live frame that waits for the end of a replay.
 #[derive(Debug)]
@@ -46,7 +62,7 @@ pub(crate) enum Way<'a> {
     /// Into the outbox.
     Through,
     /// To the others that wait for the end of a replay.
-    Hold(&'a mut Vec<Held>),
+    Hold(&'a mut Hold),
     /// Nowhere: a replay has brought it.
     Covered,
 }
@@ -207,7 +223,7 @@ impl Subscriptions {
         if let Some(covered) = covered {
             known.covered = Some(Box::new(covered));
         }
-        let held = known.hold.take().map_or_else(Vec::new, |hold| hold.0);
+        let held = known.hold.take().map_or_else(Vec::new, |hold| hold.frames);
         let mut live = Vec::new();
         for Held { position, frame } in held {
             if !known.skips(position.as_ref()) {
@@ -245,10 +261,7 @@ impl Subscriptions {
             }
             return Way::Through;
         }
-        known
-            .hold
-            .as_deref_mut()
-            .map_or(Way::Through, |hold| Way::Hold(&mut hold.0))
+        known.hold.as_deref_mut().map_or(Way::Through, Way::Hold)
     }
 
     pub(crate) fn remove(&mut self, identifier: &Identifier) -> Option<Subscription> {

@@ -482,6 +482,55 @@ fn a_full_outbox_ends_the_session_and_says_that_frames_were_lost() {
 }
 
 #[test]
+fn a_client_that_fetches_none_of_its_replies_loses_its_session() {
+    let mut world = World::new(PollConfig {
+        max_frames: 2,
+        ..PollConfig::default()
+    });
+    assert_eq!(world.subscribe(), Begin::New);
+    let replies = (0..100)
+        .take_while(|_| world.session.reply(reply::pong(), world.now))
+        .count();
+    assert!(replies < 20, "{replies} replies were kept");
+    assert!(world.session.arrive(None, world.now).is_err());
+    assert!(matches!(world.publish("1"), Delivered::Ignored));
+    assert!(!world.pass(Duration::from_secs(6)));
+}
+
+#[test]
+fn one_large_publication_does_not_end_a_session() {
+    let world = World::new(PollConfig {
+        max_bytes: 10,
+        ..PollConfig::default()
+    });
+    assert!(matches!(
+        world.publish("12345678901234567890"),
+        Delivered::Queued
+    ));
+    assert_eq!(world.take(&mut world.park()), ["12345678901234567890"]);
+    assert!(matches!(
+        world.publish("12345678901234567890"),
+        Delivered::Queued
+    ));
+    assert!(matches!(world.publish("1"), Delivered::Overflow(_)));
+}
+
+#[test]
+fn a_lost_farewell_comes_again_to_a_client_with_a_cursor() {
+    let world = World::open();
+    world.publish("1");
+    world
+        .session
+        .close(Frame::from_json(b"\"bye\"".to_vec()), world.now);
+    let (_, mut delivery) = world.answer(&mut world.park());
+    delivery.flushed(world.now);
+    assert_eq!(world.session.arrive(Some(0), world.now), Ok(2));
+    let mut poll = world.session.park(world.now + INTERVAL);
+    assert_eq!(world.take(&mut poll), ["1", "\"bye\""]);
+    assert!(world.session.arrive(Some(2), world.now).is_err());
+}
+
+#[test]
 fn a_half_full_outbox_does_not_wait_for_the_flush() {
     let world = World::new(PollConfig {
         max_frames: 4,

@@ -66,9 +66,10 @@ impl Config {
         }
     }
 
-    /// The key that publishers send, given or derived.
+    /// The key that publishers send, given or derived. In public mode only one that was given.
     pub fn broadcast_key(&self) -> Option<String> {
         match &self.broadcast_key {
+            Secret::Absent if self.public => None,
             Secret::Absent => self.secret.expose().map(|secret| {
                 pollux_protocol::derived_key(secret.as_bytes(), BROADCAST_KEY_PHRASE)
             }),

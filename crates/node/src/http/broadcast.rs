@@ -7,7 +7,8 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use http_body_util::{BodyExt as _, Limited};
 use pollux_broker::BrokerError;
 use pollux_protocol::{Inbound, PublicationError};
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
+use tokio::time::timeout;
 use tracing::warn;
 
 /// The publishing route.
@@ -21,6 +22,9 @@ pub(crate) struct BroadcastDoor {
     pub(crate) max_size: usize,
     /// Pages of every origin may publish (if they have the key).
     pub(crate) cors: bool,
+    /// Only pages that came from this machine by its own name may publish
+    /// without a key: any other name can be made to point here.
+    pub(crate) local_only: bool,
 }
 
 impl BroadcastDoor {
@@ -76,7 +80,7 @@ impl BroadcastDoor {
                 let problem = Problem::because("unauthorized", reason);
                 return Err(problem.answer(StatusCode::UNAUTHORIZED));
             }
-            None if !self.cors && is_cross_origin(headers) => {
+            None if !self.cors && self.is_foreign(headers) => {
                 // Without a key, any page a developer visits could publish.
                 let reason = "a page of another origin may not publish without a key";
                 let problem = Problem::because("origin", reason);
@@ -94,8 +98,31 @@ impl BroadcastDoor {
         }
     }
 
+    /// Whether a browser sent this for a page that did not come from here.
+    fn is_foreign(&self, headers: &HeaderMap) -> bool {
+        let Some(origin) = headers.get(header::ORIGIN) else {
+            return false;
+        };
+        let host = headers
+            .get(header::HOST)
+            .and_then(|host| host.to_str().ok());
+        let origin = origin
+            .to_str()
+            .ok()
+            .and_then(|origin| origin.split_once("://"));
+        let (Some((_, from)), Some(host)) = (origin, host) else {
+            return true;
+        };
+        from != host || (self.local_only && !is_loopback(host))
+    }
+
     async fn read(&self, body: axum::body::Body) -> Result<Bytes, Response<AnswerBody>> {
-        match Limited::new(body, self.max_size).collect().await {
+        let limit = self.runtime.read_timeout;
+        let Ok(body) = timeout(limit, Limited::new(body, self.max_size).collect()).await else {
+            let problem = Problem::because("body", "the body took too long");
+            return Err(problem.answer(StatusCode::REQUEST_TIMEOUT));
+        };
+        match body {
             Ok(body) => Ok(body.to_bytes()),
             Err(error) if error.is::<http_body_util::LengthLimitError>() => {
                 let limit = format!("a body holds at most {} bytes", self.max_size);
@@ -147,15 +174,43 @@ fn invalid(error: &PublicationError) -> Response<AnswerBody> {
     problem.answer(StatusCode::UNPROCESSABLE_ENTITY)
 }
 
-/// Whether a browser sent this for a page that did not come from here.
-fn is_cross_origin(headers: &HeaderMap) -> bool {
-    let Some(origin) = headers.get(header::ORIGIN) else {
-        return false;
+/// Whether a host, perhaps with a port, is a name of this machine that nobody
+/// else gives out.
+fn is_loopback(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
     };
-    let host = headers.get(header::HOST).map(HeaderValue::as_bytes);
-    let origin = origin
-        .to_str()
-        .ok()
-        .and_then(|origin| origin.split_once("://"));
-    origin.is_none_or(|(_, from)| Some(from.as_bytes()) != host)
+    name.eq_ignore_ascii_case("localhost")
+        || name
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_loopback;
+
+    #[test]
+    fn only_own_names_are_loopback() {
+        for own in [
+            "localhost",
+            "localhost:8080",
+            "127.0.0.1:1",
+            "[::1]:8080",
+            "127.1.2.3",
+        ] {
+            assert!(is_loopback(own), "{own}");
+        }
+        for foreign in [
+            "evil.example",
+            "localhost.evil.example",
+            "10.0.0.1",
+            "",
+            "[::2]",
+            "127.0.0.1.evil",
+        ] {
+            assert!(!is_loopback(foreign), "{foreign}");
+        }
+    }
 }

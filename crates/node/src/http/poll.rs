@@ -40,6 +40,7 @@ pub(crate) struct PollDoor {
 enum Read {
     Whole(Bytes),
     TooLarge,
+    TooSlow,
     Broken,
 }
 
@@ -138,13 +139,19 @@ impl PollDoor {
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        let body = match read(body, self.max_request_size()).await {
+        let limit = self.runtime.read_timeout;
+        let body = tokio::time::timeout(limit, read(body, self.max_request_size()));
+        let body = match body.await.unwrap_or(Read::TooSlow) {
             Read::Whole(body) => body,
             Read::TooLarge => {
                 self.runtime.metrics.oversize_polls.inc();
                 let limit = format!("a body holds at most {} bytes", self.max_request_size());
                 let problem = Problem::because("body too large", &limit);
                 return Err(problem.answer(StatusCode::PAYLOAD_TOO_LARGE));
+            }
+            Read::TooSlow => {
+                let problem = Problem::because("body", "the body took too long");
+                return Err(problem.answer(StatusCode::REQUEST_TIMEOUT));
             }
             Read::Broken => {
                 let problem = Problem::because("body", "the body ended too early");

@@ -4,7 +4,7 @@
 //! to their end even if the request that brought them is gone.
 
 use super::Runtime;
-use pollux_broker::{HistoryError, Since};
+use pollux_broker::{History, HistoryError, Since};
 use pollux_protocol::{
     Command, HistoryRequest, Identifier, Meta, Payload, Publication, StreamName,
     action_cable::reply,
@@ -16,6 +16,19 @@ use std::{
     task::{Context, Waker},
 };
 use tracing::{debug, warn};
+
+/// A replay may be this many times as large as an outbox of live frames: less
+/// than what replies may take together, so that one replay always fits.
+const REPLAY_SHARE: usize = 4;
+
+/// Bytes that a replay's frames will take, about.
+fn size_of(history: &History) -> usize {
+    history
+        .entries
+        .iter()
+        .map(|(_, publication)| publication.data.as_bytes().len())
+        .sum()
+}
 
 impl Runtime {
     /// Reads a body's commands. Lines that are none are counted and logged, the
@@ -73,7 +86,17 @@ impl Runtime {
 
     async fn work(self: Arc<Self>, session: Arc<Session>) {
         while let Some(command) = session.next_command(self.clock.now()) {
+            let was_open = !session.has_overflown();
             self.run(&session, command).await;
+            if was_open && session.has_overflown() {
+                self.metrics.slow_clients.inc();
+                if let Some(left_out) = self.throttles.overflow.pass() {
+                    warn!(
+                        left_out,
+                        "A client fetches none of its replies; its session ends"
+                    );
+                }
+            }
         }
     }
 
@@ -194,6 +217,13 @@ impl Runtime {
         };
         let mut covered = asked.map(|(_, position)| position.clone());
         match self.broker.history(stream, since).await {
+            Ok(history) if size_of(&history) > self.shared.config.max_bytes * REPLAY_SHARE => {
+                debug!("A replay was refused: it is too large for the outbox");
+                Replay {
+                    verdict: Some(reply::reject_history(identifier)),
+                    ..Replay::default()
+                }
+            }
             Ok(history) => {
                 let last = history.entries.last();
                 if let Some((position, _)) = last {

@@ -3,12 +3,12 @@
 use super::Runtime;
 use pollux_broker::{Event, Events};
 use pollux_protocol::{
-    DisconnectReason, Identifier, Position, Publication, RemoteDisconnect, action_cable::reply,
+    DisconnectReason, Position, Publication, RemoteDisconnect, action_cable::reply,
 };
 use pollux_session::{Delivered, Session, Token};
 use std::sync::Arc;
 use tokio::time::Instant;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 /// Sessions served before other tasks get a turn: enough to amortise it, few
 /// enough that the first of ten thousand polls is answered while the last has
@@ -56,6 +56,18 @@ impl Runtime {
         position: Option<&Position>,
         received: Instant,
     ) {
+        let size = publication.data.as_bytes().len();
+        if size > self.max_publication_size {
+            // HTTP's door refuses it; Redis has no such door.
+            self.metrics.failed_broadcasts.inc();
+            if let Some(left_out) = self.throttles.publication.pass() {
+                warn!(
+                    size,
+                    left_out, "A publication is over max_publication_size; dropped"
+                );
+            }
+            return;
+        }
         self.metrics.broadcasts.inc();
         let stream = &publication.stream;
         let at = self.clock.at(received);
@@ -73,7 +85,7 @@ impl Runtime {
                 for session in chunk {
                     if excluded != Some(session.sid()) {
                         let delivered = session.deliver(&identifier, &frame, position, at);
-                        self.note(session, &identifier, delivered);
+                        self.note(session, delivered);
                     }
                 }
                 if chunks.peek().is_some() {
@@ -83,7 +95,7 @@ impl Runtime {
         }
     }
 
-    fn note(&self, session: &Session, identifier: &Identifier, delivered: Delivered) {
+    fn note(&self, session: &Session, delivered: Delivered) {
         match delivered {
             Delivered::Queued | Delivered::Ignored => {}
             Delivered::Dropped(frames) => {
@@ -106,10 +118,6 @@ impl Runtime {
                         left_out, "An outbox is full; its session ends"
                     );
                 }
-                debug!(
-                    identifier = identifier.as_str(),
-                    "The session that ended listened to this"
-                );
                 self.detach(session, subscriptions);
             }
         }

@@ -13,9 +13,12 @@ use crate::{
 use pollux_broker::{Broker, MemoryBroker};
 use pollux_protocol::{Publication, RemoteDisconnect};
 use pollux_session::{Hub, PollConfig, Registry, Session, Shared, Subscription, Token};
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -51,6 +54,10 @@ pub(crate) struct Runtime {
     pub(crate) max_sessions: usize,
     /// Bytes of a request body on the poll route.
     pub(crate) max_request_size: usize,
+    /// Bytes of one publication's data.
+    pub(crate) max_publication_size: usize,
+    /// For a request's body to arrive.
+    pub(crate) read_timeout: Duration,
     /// Tasks of this node, and commands that outlive their request.
     pub(crate) tasks: TaskTracker,
     /// Ends those tasks.
@@ -68,6 +75,8 @@ pub(crate) struct Parts {
     pub(crate) poll: PollConfig,
     pub(crate) max_sessions: usize,
     pub(crate) max_request_size: usize,
+    pub(crate) max_publication_size: usize,
+    pub(crate) read_timeout: Duration,
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) memory: Option<Arc<MemoryBroker>>,
     pub(crate) streams: StreamPolicy,
@@ -100,6 +109,8 @@ impl Runtime {
             throttles: Throttles::default(),
             max_sessions: parts.max_sessions,
             max_request_size: parts.max_request_size,
+            max_publication_size: parts.max_publication_size,
+            read_timeout: parts.read_timeout,
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             leaving: AtomicBool::new(false),

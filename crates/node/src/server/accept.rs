@@ -5,7 +5,11 @@ use super::{
     io::Io,
     lot::{self, Left, Lot},
 };
-use crate::{clock::Clock, http::InFlight, telemetry::Metrics};
+use crate::{
+    clock::Clock,
+    http::InFlight,
+    telemetry::{Metrics, Throttle},
+};
 use bytes::Bytes;
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioTimer;
@@ -56,6 +60,8 @@ pub(crate) struct Server {
     /// Knows all connections.
     pub(crate) tasks: TaskTracker,
     pub(crate) connections: AtomicUsize,
+    /// What goes wrong with accepting goes wrong many times a second.
+    pub(crate) trouble: Throttle,
 }
 
 impl Server {
@@ -76,7 +82,9 @@ impl Server {
             // The client was gone before it was accepted.
             io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset => {}
             _ => {
-                error!(%error, "Can't accept connections; raise the limit of open files?");
+                if let Some(left_out) = self.trouble.pass() {
+                    error!(%error, left_out, "Can't accept connections; raise the limit of open files?");
+                }
                 sleep(OUT_OF_DESCRIPTORS).await;
             }
         }

@@ -226,7 +226,7 @@ fn bytes_are_bounded_as_well_as_frames() {
         ..PollConfig::default()
     };
     let mut outbox = Outbox::default();
-    assert_eq!(outbox.push(frame(12_345_678), &config), Push::Stored);
+    assert_eq!(outbox.push(frame(1_234_567_890), &config), Push::Stored);
     assert_eq!(outbox.push(frame(1), &config), Push::Overflow);
 }
 

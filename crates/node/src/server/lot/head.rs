@@ -128,10 +128,7 @@ impl<'a> Known<'a> {
             // The length tells most headers from those that matter.
             match name.len() {
                 6 if name.eq_ignore_ascii_case(b"origin") => {
-                    let origin = HeaderValue::from_bytes(value).ok()?;
-                    if known.origin.replace(origin).is_some() {
-                        return None;
-                    }
+                    first(&mut known.origin, HeaderValue::from_bytes(value).ok()?)?;
                 }
                 6 if name.eq_ignore_ascii_case(b"expect") => return None,
                 7 if name.eq_ignore_ascii_case(b"upgrade") => return None,
@@ -145,22 +142,22 @@ impl<'a> Known<'a> {
                     known.cursor = std::str::from_utf8(value).ok()?.trim().parse().ok();
                 }
                 14 if name.eq_ignore_ascii_case(b"content-length") => {
-                    if known.content_length.replace(digits(value)?).is_some() {
-                        return None;
-                    }
+                    first(&mut known.content_length, digits(value)?)?;
                 }
                 17 if name.eq_ignore_ascii_case(b"transfer-encoding") => return None,
                 18 if name.eq_ignore_ascii_case(b"x-anycable-poll-id") => {
-                    let poll_id = std::str::from_utf8(value).ok()?;
-                    if known.poll_id.replace(poll_id).is_some() {
-                        return None;
-                    }
+                    first(&mut known.poll_id, std::str::from_utf8(value).ok()?)?;
                 }
                 _ => {}
             }
         }
         (cursors < 2).then_some(known)
     }
+}
+
+/// Keeps a value; `None` if there was one already.
+fn first<T>(place: &mut Option<T>, value: T) -> Option<()> {
+    place.replace(value).is_none().then_some(())
 }
 
 /// A number of nothing but digits, few enough not to overflow.

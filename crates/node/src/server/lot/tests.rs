@@ -6,6 +6,7 @@ use crate::{
     http::{self, PollDoor},
     node::Node,
     server::{Server, ServerConfig, Service, listen},
+    telemetry::Throttle,
 };
 use std::{
     net::SocketAddr,
@@ -42,6 +43,7 @@ impl Pair {
             stop_connections: CancellationToken::new(),
             tasks: TaskTracker::new(),
             connections: AtomicUsize::new(0),
+            trouble: Throttle::default(),
         });
         let mut addresses = Vec::new();
         for in_lot in [true, false] {
