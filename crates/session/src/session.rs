@@ -8,34 +8,29 @@
 //! Everything happens under the session's one lock, which is held for a few
 //! hundred nanoseconds and never while somebody is woken.
 
+mod commands;
+mod state;
+
+pub use commands::Replay;
+
+use state::{Phase, State, Verdict, Waiter, Wakers};
+
 use crate::{
     config::PollConfig,
     deadlines::Deadlines,
-    outbox::{Outbox, Push},
+    outbox::Push,
     poll::{Answer, Delivery, Poll},
     registry::Census,
-    subscriptions::{Begin, Held, Subscription, Subscriptions, Way},
+    subscriptions::{Held, Subscription, Way},
     time::Time,
     token::Token,
 };
 use parking_lot::Mutex;
-use pollux_protocol::{Command, Frame, Identifier, Position, StreamName};
-use smallvec::SmallVec;
+use pollux_protocol::{Frame, Identifier, Position};
 use std::{
-    collections::VecDeque,
     sync::Arc,
     task::{self, Waker},
-    time::Duration,
 };
-
-/// Commands a session may have waiting while one of them is being worked on.
-const MAX_WAITING_COMMANDS: usize = 4_096;
-
-/// The least time between two answers on two connections, unless the client
-/// sends its cursor or is known to have the first: it may read them in either
-/// order. Longer than the network takes, short enough to go unnoticed. Never
-/// longer than the flush interval.
-const OVERTAKING: Duration = Duration::from_millis(100);
 
 /// What all sessions of a node share.
 #[derive(Debug, Default)]
@@ -61,43 +56,6 @@ pub struct Session {
     state: Mutex<State>,
 }
 
-/// Commands in the order they came. Boxed by its owner, because almost no
-/// session ever has any for longer than a moment.
-#[derive(Debug, Default)]
-struct Waiting(VecDeque<Command>);
-
-#[derive(Debug)]
-struct State {
-    phase: Phase,
-    outbox: Outbox,
-    subscriptions: Subscriptions,
-    /// Polls that wait, oldest first.
-    waiters: SmallVec<[Waiter; 1]>,
-    next_waiter: u32,
-    /// Frames before this moment are coalesced.
-    flush_at: Time,
-    /// Replies wait that must not be coalesced.
-    urgent: bool,
-    /// Commands are being worked on; their replies go out together.
-    busy: bool,
-    /// Commands that came while others were being worked on.
-    commands: Option<Box<Waiting>>,
-    /// When the last poll left.
-    idle_since: Time,
-    /// When the oldest pending publication came; [`Time::NEVER`] if none.
-    oldest: Time,
-    /// The wheel's tick this session is in; `u64::MAX` if none.
-    armed: u64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Open,
-    /// A last frame waits for the client.
-    Closing,
-    Closed(CloseReason),
-}
-
 /// Why a session has nothing more to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseReason {
@@ -105,18 +63,6 @@ pub enum CloseReason {
     Expired,
     /// Its outbox was full.
     Overflow,
-}
-
-#[derive(Debug)]
-struct Waiter {
-    id: u32,
-    /// When it is answered with nothing.
-    deadline: Time,
-    /// Frames were waiting when it came: it does not wait for a flush.
-    prompt: bool,
-    /// A newer poll took its place.
-    evicted: bool,
-    waker: Option<Waker>,
 }
 
 /// What became of a frame given to [`Session::deliver`].
@@ -142,9 +88,6 @@ pub enum Due {
     /// to take out of the hub, as the session out of the registry.
     Expired(Vec<Subscription>),
 }
-
-/// Wakers to call once the lock is free.
-type Wakers = SmallVec<[Waker; 2]>;
 
 impl Session {
     /// A new session. Its keepalive runs from `now`.
@@ -465,146 +408,6 @@ impl Session {
         state.phase != Phase::Open && !state.outbox.has_pending() && !state.outbox.in_flight()
     }
 
-    // Commands and their replies.
-
-    /// Queues commands behind those being worked on. `Some(true)`: nobody is at
-    /// work, so the caller must now call [`Session::next_command`] until it
-    /// returns `None`. `None`: too many wait already, and none was queued.
-    pub fn enqueue(&self, commands: Vec<Command>) -> Option<bool> {
-        let mut state = self.state.lock();
-        let waiting = &mut state.commands.get_or_insert_default().0;
-        // One body is bounded by its size; what counts is how many bodies.
-        if !waiting.is_empty() && waiting.len() + commands.len() > MAX_WAITING_COMMANDS {
-            return None;
-        }
-        waiting.extend(commands);
-        Some(!std::mem::replace(&mut state.busy, true))
-    }
-
-    /// The next command to work on. `None` ends the work: the replies may go.
-    pub fn next_command(self: &Arc<Self>, now: Time) -> Option<Command> {
-        let mut state = self.state.lock();
-        if let Some(command) = state
-            .commands
-            .as_mut()
-            .and_then(|waiting| waiting.0.pop_front())
-        {
-            return Some(command);
-        }
-        state.commands = None;
-        state.busy = false;
-        let waker = state.nudge(self, now);
-        drop(state);
-        wake(waker);
-        None
-    }
-
-    /// A reply to the client, flushed at once. Returns false if the session is
-    /// over, or is over now because the client fetches none of its replies.
-    pub fn reply(self: &Arc<Self>, frame: Frame, now: Time) -> bool {
-        let mut state = self.state.lock();
-        if state.phase != Phase::Open {
-            return false;
-        }
-        let stored = state.push_reply(frame, &self.shared.config, now);
-        self.after_replies(state, now);
-        stored
-    }
-
-    /// Starts a subscription. On [`Begin::New`] frames of `identifier` are held
-    /// back until [`Session::confirm`].
-    #[must_use]
-    pub fn begin_subscription(
-        &self,
-        identifier: &Identifier,
-        stream: &StreamName,
-        now: Time,
-    ) -> Begin {
-        let mut state = self.state.lock();
-        if state.phase != Phase::Open {
-            return Begin::Closed;
-        }
-        let max = self.shared.config.max_subscriptions;
-        state.subscriptions.begin(identifier, stream, max, now)
-    }
-
-    /// Says `confirmation` for a subscription, and lets its frames flow after
-    /// `replay`. False if session or subscription are gone: the caller takes
-    /// the subscription out of the hub again.
-    #[must_use]
-    pub fn confirm(
-        self: &Arc<Self>,
-        identifier: &Identifier,
-        confirmation: Frame,
-        replay: Replay,
-        now: Time,
-    ) -> bool {
-        let mut state = self.state.lock();
-        if state.phase != Phase::Open || state.subscriptions.find(identifier).is_none() {
-            return false;
-        }
-        let number = state.outbox.next_number();
-        state.push_reply(confirmation, &self.shared.config, now);
-        state.subscriptions.confirmed(identifier, number);
-        self.release_locked(state, identifier, replay, now)
-    }
-
-    /// Holds the frames of a subscription back while its history is read. False
-    /// if there is no such subscription.
-    #[must_use]
-    pub fn hold(&self, identifier: &Identifier) -> bool {
-        self.state.lock().subscriptions.hold(identifier)
-    }
-
-    /// Ends a hold: `replay`, then the held frames that it did not cover.
-    pub fn release(self: &Arc<Self>, identifier: &Identifier, replay: Replay, now: Time) -> bool {
-        self.release_locked(self.state.lock(), identifier, replay, now)
-    }
-
-    fn release_locked(
-        self: &Arc<Self>,
-        mut state: parking_lot::MutexGuard<'_, State>,
-        identifier: &Identifier,
-        replay: Replay,
-        now: Time,
-    ) -> bool {
-        let live = state.subscriptions.release(identifier, replay.covered);
-        let config = &self.shared.config;
-        let mut stored = true;
-        for frame in replay.frames.into_iter().chain(replay.verdict).chain(live) {
-            stored &= state.push_reply(frame, config, now);
-        }
-        self.after_replies(state, now);
-        stored
-    }
-
-    fn after_replies(self: &Arc<Self>, mut state: parking_lot::MutexGuard<'_, State>, now: Time) {
-        let wakers = match state.phase {
-            Phase::Closed(_) => {
-                state.arm_keepalive(self);
-                state.all_wakers()
-            }
-            _ => state.nudge(self, now).into_iter().collect(),
-        };
-        drop(state);
-        wakers.into_iter().for_each(Waker::wake);
-    }
-
-    /// The stream of a confirmed or pending subscription.
-    #[must_use]
-    pub fn stream_of(&self, identifier: &Identifier) -> Option<StreamName> {
-        self.state
-            .lock()
-            .subscriptions
-            .find(identifier)
-            .map(|known| known.stream.clone())
-    }
-
-    /// Ends a subscription, if there is one.
-    pub fn unsubscribe(&self, identifier: &Identifier) -> Option<Subscription> {
-        self.state.lock().subscriptions.remove(identifier)
-    }
-
     // Time.
 
     /// The wheel's entry for `tick` came up.
@@ -646,206 +449,6 @@ impl Session {
         census.outbox_frames += state.outbox.len();
         census.outbox_bytes += state.outbox.bytes();
         is_open
-    }
-}
-
-/// Missed messages for a subscription, and how the reading of history ended.
-#[derive(Debug, Default)]
-pub struct Replay {
-    /// The missed messages, oldest first.
-    pub frames: Vec<Frame>,
-    /// Where they end: live frames up to this position are among them, or the
-    /// client said that it has them.
-    pub covered: Option<Position>,
-    /// `confirm_history` or `reject_history`, if the client asked for history.
-    pub verdict: Option<Frame>,
-}
-
-/// What a waiting poll is to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
-    Wait,
-    Take,
-    Empty,
-    Closed(CloseReason),
-}
-
-impl State {
-    fn new(now: Time) -> Self {
-        Self {
-            phase: Phase::Open,
-            outbox: Outbox::default(),
-            subscriptions: Subscriptions::default(),
-            waiters: SmallVec::new(),
-            next_waiter: 0,
-            flush_at: Time::ZERO,
-            urgent: false,
-            busy: false,
-            commands: None,
-            idle_since: now,
-            oldest: Time::NEVER,
-            armed: u64::MAX,
-        }
-    }
-
-    /// The poll that gets the next batch.
-    fn newest(&self) -> Option<usize> {
-        self.waiters.iter().rposition(|waiter| !waiter.evicted)
-    }
-
-    /// When a batch may go out to a waiting poll, if nothing else happens.
-    fn ready_at(&self, waiter: &Waiter, config: &PollConfig) -> Time {
-        if self.busy {
-            return waiter.deadline;
-        }
-        let at_once = self.urgent
-            || waiter.prompt
-            || self.phase == Phase::Closing
-            || self.outbox.half_full(config);
-        let flush_at = if at_once { Time::ZERO } else { self.flush_at };
-        // Two answers on two connections may reach the client in either order,
-        // and the first may yet turn out to be lost.
-        let apart = config.flush_interval.min(OVERTAKING);
-        let settled = self
-            .outbox
-            .unsettled_since()
-            .map_or(Time::ZERO, |since| since + apart);
-        flush_at.max(settled).min(waiter.deadline)
-    }
-
-    /// Whether a batch may go out to a waiting poll now.
-    fn may_flush(&self, waiter: &Waiter, config: &PollConfig, now: Time) -> bool {
-        now >= self.ready_at(waiter, config)
-    }
-
-    fn verdict(&self, at: usize, config: &PollConfig, now: Time) -> Verdict {
-        let Some(waiter) = self.waiters.get(at) else {
-            return Verdict::Empty;
-        };
-        if let Phase::Closed(reason) = self.phase {
-            return Verdict::Closed(reason);
-        }
-        let first_in_line = self.newest() == Some(at);
-        let can_take = self.outbox.has_pending() && !self.outbox.in_flight();
-        if first_in_line && can_take && self.may_flush(waiter, config, now) {
-            return Verdict::Take;
-        }
-        // A closing session's other polls need not wait: the client is told by
-        // the newest one.
-        let told_here = first_in_line && self.outbox.has_pending();
-        let over = self.phase == Phase::Closing && !told_here;
-        if waiter.evicted || over || now >= waiter.deadline {
-            Verdict::Empty
-        } else {
-            Verdict::Wait
-        }
-    }
-
-    /// Wakes the poll that is first in line if it would be answered; else makes
-    /// sure that it is looked at when it will be.
-    fn nudge(&mut self, session: &Arc<Session>, now: Time) -> Option<Waker> {
-        if !self.outbox.has_pending() || self.outbox.in_flight() || self.busy {
-            return None;
-        }
-        let at = self.newest()?;
-        let ready_at = self.ready_at(self.waiters.get(at)?, &session.shared.config);
-        if now >= ready_at {
-            return self.waiters.get_mut(at)?.waker.take();
-        }
-        self.arm(session, ready_at);
-        None
-    }
-
-    /// Wakes the poll that is now first in line, to look for itself.
-    fn next_in_line(&mut self) -> Option<Waker> {
-        if !self.outbox.has_pending() {
-            return None;
-        }
-        let at = self.newest()?;
-        self.waiters.get_mut(at)?.waker.take()
-    }
-
-    /// A batch is no longer in flight.
-    fn settled(&mut self, session: &Arc<Session>, now: Time) -> Option<Waker> {
-        if self.waiters.is_empty() {
-            self.idle_since = now;
-            self.arm_keepalive(session);
-        }
-        self.next_in_line()
-    }
-
-    /// Puts a reply into the outbox. A client that asks for more than it
-    /// fetches loses its session; its subscriptions stay in the hub, without
-    /// effect, until the session expires.
-    fn push_reply(&mut self, frame: Frame, config: &PollConfig, now: Time) -> bool {
-        if self.phase != Phase::Open {
-            return false;
-        }
-        self.urgent = true;
-        if self.outbox.push_reply(frame, config) == Push::Stored {
-            return true;
-        }
-        self.phase = Phase::Closed(CloseReason::Overflow);
-        self.outbox.clear();
-        self.commands = None;
-        self.idle_since = now;
-        false
-    }
-
-    /// Leaves the open phase.
-    fn end(&mut self, phase: Phase, now: Time) -> Vec<Subscription> {
-        self.phase = phase;
-        if matches!(phase, Phase::Closed(_)) {
-            self.outbox.clear();
-        }
-        // A closed session stays a keepalive timeout to answer late polls.
-        self.idle_since = now;
-        self.commands = None;
-        self.subscriptions.take_all()
-    }
-
-    fn all_wakers(&mut self) -> Wakers {
-        self.waiters
-            .iter_mut()
-            .filter_map(|waiter| waiter.waker.take())
-            .collect()
-    }
-
-    fn arm(&mut self, session: &Arc<Session>, at: Time) {
-        let tick = Deadlines::tick_of(at);
-        if tick < self.armed {
-            self.armed = tick;
-            session.shared.deadlines.arm(tick, Arc::downgrade(session));
-        }
-    }
-
-    fn arm_keepalive(&mut self, session: &Arc<Session>) {
-        self.arm(
-            session,
-            self.idle_since + session.shared.config.keepalive_timeout,
-        );
-    }
-
-    /// Arms the earliest of the deadlines that are still to come.
-    fn arm_next(&mut self, session: &Arc<Session>, now: Time) {
-        if self.waiters.is_empty() {
-            if !self.outbox.in_flight() {
-                self.arm_keepalive(session);
-            }
-            return;
-        }
-        let polls = self.waiters.iter().map(|waiter| waiter.deadline);
-        if let Some(at) = polls.filter(|deadline| *deadline > now).min() {
-            self.arm(session, at);
-        }
-        if let Some(newest) = self.newest().and_then(|at| self.waiters.get(at))
-            && self.outbox.has_pending()
-        {
-            let ready_at = self.ready_at(newest, &session.shared.config);
-            if ready_at > now {
-                self.arm(session, ready_at);
-            }
-        }
     }
 }
 

@@ -1,0 +1,169 @@
+//! What a client asks for with its polls, and what it is told.
+
+use super::{
+    Session,
+    state::{Phase, State},
+    wake,
+};
+use crate::{
+    subscriptions::{Begin, Subscription},
+    time::Time,
+};
+use parking_lot::MutexGuard;
+use pollux_protocol::{Command, Frame, Identifier, Position, StreamName};
+use std::{sync::Arc, task::Waker};
+
+/// Commands a session may have waiting while one of them is being worked on.
+const MAX_WAITING_COMMANDS: usize = 4_096;
+
+/// Missed messages for a subscription, and how the reading of history ended.
+#[derive(Debug, Default)]
+pub struct Replay {
+    /// The missed messages, oldest first.
+    pub frames: Vec<Frame>,
+    /// Where they end: live frames up to this position are among them, or the
+    /// client said that it has them.
+    pub covered: Option<Position>,
+    /// `confirm_history` or `reject_history`, if the client asked for history.
+    pub verdict: Option<Frame>,
+}
+
+impl Session {
+    /// Queues commands behind those being worked on. `Some(true)`: nobody is at
+    /// work, so the caller must now call [`Session::next_command`] until it
+    /// returns `None`. `None`: too many wait already, and none was queued.
+    pub fn enqueue(&self, commands: Vec<Command>) -> Option<bool> {
+        let mut state = self.state.lock();
+        let waiting = &mut state.commands.get_or_insert_default().0;
+        // One body is bounded by its size; what counts is how many bodies.
+        if !waiting.is_empty() && waiting.len() + commands.len() > MAX_WAITING_COMMANDS {
+            return None;
+        }
+        waiting.extend(commands);
+        Some(!std::mem::replace(&mut state.busy, true))
+    }
+
+    /// The next command to work on. `None` ends the work: the replies may go.
+    pub fn next_command(self: &Arc<Self>, now: Time) -> Option<Command> {
+        let mut state = self.state.lock();
+        if let Some(command) = state
+            .commands
+            .as_mut()
+            .and_then(|waiting| waiting.0.pop_front())
+        {
+            return Some(command);
+        }
+        state.commands = None;
+        state.busy = false;
+        let waker = state.nudge(self, now);
+        drop(state);
+        wake(waker);
+        None
+    }
+
+    /// A reply to the client, flushed at once. Returns false if the session is
+    /// over, or is over now because the client fetches none of its replies.
+    pub fn reply(self: &Arc<Self>, frame: Frame, now: Time) -> bool {
+        let mut state = self.state.lock();
+        if state.phase != Phase::Open {
+            return false;
+        }
+        let stored = state.push_reply(frame, &self.shared.config, now);
+        self.after_replies(state, now);
+        stored
+    }
+
+    /// Starts a subscription. On [`Begin::New`] frames of `identifier` are held
+    /// back until [`Session::confirm`].
+    #[must_use]
+    pub fn begin_subscription(
+        &self,
+        identifier: &Identifier,
+        stream: &StreamName,
+        now: Time,
+    ) -> Begin {
+        let mut state = self.state.lock();
+        if state.phase != Phase::Open {
+            return Begin::Closed;
+        }
+        let max = self.shared.config.max_subscriptions;
+        state.subscriptions.begin(identifier, stream, max, now)
+    }
+
+    /// Says `confirmation` for a subscription, and lets its frames flow after
+    /// `replay`. False if session or subscription are gone: the caller takes
+    /// the subscription out of the hub again.
+    #[must_use]
+    pub fn confirm(
+        self: &Arc<Self>,
+        identifier: &Identifier,
+        confirmation: Frame,
+        replay: Replay,
+        now: Time,
+    ) -> bool {
+        let mut state = self.state.lock();
+        if state.phase != Phase::Open || state.subscriptions.find(identifier).is_none() {
+            return false;
+        }
+        let number = state.outbox.next_number();
+        state.push_reply(confirmation, &self.shared.config, now);
+        state.subscriptions.confirmed(identifier, number);
+        self.release_locked(state, identifier, replay, now)
+    }
+
+    /// Holds the frames of a subscription back while its history is read. False
+    /// if there is no such subscription.
+    #[must_use]
+    pub fn hold(&self, identifier: &Identifier) -> bool {
+        self.state.lock().subscriptions.hold(identifier)
+    }
+
+    /// Ends a hold: `replay`, then the held frames that it did not cover.
+    pub fn release(self: &Arc<Self>, identifier: &Identifier, replay: Replay, now: Time) -> bool {
+        self.release_locked(self.state.lock(), identifier, replay, now)
+    }
+
+    fn release_locked(
+        self: &Arc<Self>,
+        mut state: MutexGuard<'_, State>,
+        identifier: &Identifier,
+        replay: Replay,
+        now: Time,
+    ) -> bool {
+        let live = state.subscriptions.release(identifier, replay.covered);
+        let config = &self.shared.config;
+        let mut stored = true;
+        for frame in replay.frames.into_iter().chain(replay.verdict).chain(live) {
+            stored &= state.push_reply(frame, config, now);
+        }
+        self.after_replies(state, now);
+        stored
+    }
+
+    fn after_replies(self: &Arc<Self>, mut state: MutexGuard<'_, State>, now: Time) {
+        let wakers = match state.phase {
+            Phase::Closed(_) => {
+                state.arm_keepalive(self);
+                state.all_wakers()
+            }
+            _ => state.nudge(self, now).into_iter().collect(),
+        };
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// The stream of a confirmed or pending subscription.
+    #[must_use]
+    pub fn stream_of(&self, identifier: &Identifier) -> Option<StreamName> {
+        self.state
+            .lock()
+            .subscriptions
+            .find(identifier)
+            .map(|known| known.stream.clone())
+    }
+
+    /// Ends a subscription, if there is one.
+    pub fn unsubscribe(&self, identifier: &Identifier) -> Option<Subscription> {
+        self.state.lock().subscriptions.remove(identifier)
+    }
+}
