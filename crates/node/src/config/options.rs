@@ -243,7 +243,8 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         Port,
         "0",
         "Port that takes publications. 0: the main port if there is a key or in development or \
-         public mode, else 8090. A port of its own that has no key must be kept private.",
+         public mode, else 8090; in development mode 8090 too if it is free. A port of its own \
+         that has no key must be kept private.",
     ),
     row(
         Broadcasting,
