@@ -10,7 +10,7 @@
 //! strict shape are served here ([`head`] says which). A connection that sends
 //! anything else goes to hyper for the rest of its life, socket and bytes read
 //! so far, and hyper decides. Both give the same answers; a test compares them
-//! byte for byte.
+//! byte for byte, but for dates and ids.
 
 mod answer;
 mod connection;
