@@ -38,15 +38,18 @@ pub trait Broker: Debug + Send + Sync + 'static {
 
     /// From the moment this returns, publications to `stream` come as events.
     /// Returns the position of the last publication before that moment, if the
-    /// broker knows one. Idempotent.
+    /// broker knows one. While the broker is away this waits.
+    ///
+    /// Counted: each call, whether it succeeds or not, and even if its future
+    /// is dropped, is undone by one [`Broker::unsubscribe`]. Sessions come and
+    /// go side by side, and counting is what has no order to get wrong.
     fn subscribe<'a>(
         &'a self,
         stream: &'a StreamName,
     ) -> BoxFuture<'a, Result<Option<Position>, BrokerError>>;
 
-    /// The node has no more interest in `stream`. Events may still come for a
-    /// while. Idempotent.
-    fn unsubscribe<'a>(&'a self, stream: &'a StreamName) -> BoxFuture<'a, ()>;
+    /// Undoes one [`Broker::subscribe`]. Events may still come for a while.
+    fn unsubscribe(&self, stream: &StreamName);
 
     /// What a stream's history has after `since`, oldest first.
     fn history<'a>(
@@ -57,6 +60,42 @@ pub trait Broker: Debug + Send + Sync + 'static {
 
     /// Whether publishing and receiving work at this moment.
     fn is_ready(&self) -> bool;
+
+    /// How the broker is doing, for metrics.
+    fn stats(&self) -> Stats;
+
+    /// Gives back what others would wait for, before the node stops.
+    fn stop(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+}
+
+/// What a broker says of itself. Numbers count from its start; what a broker
+/// does not have stays zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Streams whose history is held in this process.
+    pub history_streams: u64,
+    /// Bytes of that history.
+    pub history_bytes: u64,
+    /// Streams listened to.
+    pub streams: u64,
+    /// Messages received from the broker's server.
+    pub messages: u64,
+    /// Connections made to listen.
+    pub connections: u64,
+    /// Connections that were found deaf.
+    pub deaf_connections: u64,
+    /// Publications that were missed and read from history.
+    pub repaired: u64,
+    /// Publications that were missed and are gone, at least.
+    pub unrepaired: u64,
+    /// Intake entries published by this node.
+    pub intake_entries: u64,
+    /// Intake entries that can't be published and were set aside.
+    pub intake_poison: u64,
+    /// Whether this node reads the intake.
+    pub intake_leader: bool,
 }
 
 /// Where a reading of history starts.
@@ -85,6 +124,9 @@ pub enum BrokerError {
     /// This broker can't do it at all.
     #[error("do what this broker does not support")]
     Unsupported,
+    /// What it was told to connect to makes no sense.
+    #[error("set up the broker: {0}")]
+    Config(String),
     /// The node is stopping.
     #[error("use a broker that has been stopped")]
     Stopped,

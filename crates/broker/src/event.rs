@@ -1,6 +1,6 @@
 //! What a broker tells its node.
 
-use pollux_protocol::{Position, Publication, PublicationError, RemoteDisconnect};
+use pollux_protocol::{Position, Publication, PublicationError, RemoteDisconnect, StreamName};
 use std::sync::Arc;
 use tokio::{sync::mpsc, time::Instant};
 
@@ -30,9 +30,13 @@ pub enum Event {
     Disconnect(RemoteDisconnect),
     /// Something came that is not a publication.
     Malformed(PublicationError),
-    /// Publications may have passed this node by; the number is a lower bound
-    /// of how many, zero if nobody can tell.
-    Gap(u64),
+    /// Publications have passed this node by and can't be had any more.
+    Gap {
+        /// To which stream; `None` if that is not known.
+        stream: Option<StreamName>,
+        /// How many at least; zero if nobody can tell.
+        missed: u64,
+    },
     /// The broker is connected, for the first time or again.
     Up,
     /// The broker lost its connection and is trying to get it back.

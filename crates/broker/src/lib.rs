@@ -5,8 +5,7 @@
 //! What happens to the streams comes back as [`Event`]s on one queue.
 //!
 //! * [`memory`]: one node, everything in the process.
-//! * [`redis`]: many nodes that hear one Redis channel. Live only: no position,
-//!   no history.
+//! * [`redis`]: many nodes that share a Redis server, its sentinels or a cluster.
 #![forbid(unsafe_code)]
 
 mod broker;
@@ -14,7 +13,7 @@ mod event;
 pub mod memory;
 pub mod redis;
 
-pub use broker::{Broker, BrokerError, History, HistoryError, Since};
+pub use broker::{Broker, BrokerError, History, HistoryError, Since, Stats};
 pub use event::{EVENT_QUEUE, Event, Events};
 pub use memory::{MemoryBroker, MemoryConfig};
-pub use redis::{RedisBroker, RedisConfig};
+pub use redis::{RedisBroker, RedisConfig, RedisTls};

@@ -6,7 +6,7 @@
 mod log;
 
 use crate::{
-    broker::{Broker, BrokerError, History, HistoryError, Since},
+    broker::{Broker, BrokerError, History, HistoryError, Since, Stats},
     event::{EVENT_QUEUE, Event, Events},
 };
 use futures_util::future::BoxFuture;
@@ -245,9 +245,8 @@ impl Broker for MemoryBroker {
         Box::pin(std::future::ready(Ok(head)))
     }
 
-    fn unsubscribe<'a>(&'a self, _stream: &'a StreamName) -> BoxFuture<'a, ()> {
-        Box::pin(std::future::ready(()))
-    }
+    /// Events of all streams come anyway, so there is nothing to undo.
+    fn unsubscribe(&self, _stream: &StreamName) {}
 
     fn history<'a>(
         &'a self,
@@ -269,6 +268,14 @@ impl Broker for MemoryBroker {
 
     fn is_ready(&self) -> bool {
         !self.events.is_closed()
+    }
+
+    fn stats(&self) -> Stats {
+        Stats {
+            history_streams: u64::try_from(self.history_streams()).unwrap_or(u64::MAX),
+            history_bytes: u64::try_from(self.history_bytes()).unwrap_or(u64::MAX),
+            ..Stats::default()
+        }
     }
 }
 

@@ -1,158 +1,205 @@
-//! Many nodes on one Redis channel.
+//! Many nodes that share a Redis.
 //!
-//! Every node subscribes to the channel and delivers what comes to its own
-//! sessions; publishing is a `PUBLISH` to the same channel, so that a message
-//! that entered at one node reaches all. At most once: Redis keeps nothing for
-//! a node that is away, so there are no positions and no history.
+//! ```text
+//! publish ──▶ commands ── script: position, log, announcement ──▶ Redis
+//!                                                                  │ channel of the stream
+//! events ◀── tracker ◀────────────── links (one; in a cluster one a master)
+//!               │ jump, reconnect, silence
+//!               └──────────▶ commands ── script: read the log
+//! intake: the one node that holds the lease reads XADD entries and publishes them
+//! ```
+//!
+//! Redis pub/sub is only the wake-up; the log is what counts. What a node
+//! missed is read from it, in order and once, as long as it is kept.
 
 mod backoff;
-mod subscriber;
+mod commands;
+mod config;
+mod health;
+mod history;
+mod intake;
+mod link;
+mod names;
+mod place;
+mod reading;
+mod script;
+mod state;
+mod table;
+mod tracker;
+
+pub use config::{RedisConfig, RedisTls};
 
 use crate::{
-    broker::{Broker, BrokerError, History, HistoryError, Since},
+    broker::{Broker, BrokerError, History, HistoryError, Since, Stats},
     event::{EVENT_QUEUE, Events},
 };
-use ::redis::{AsyncConnectionConfig, Client, IntoConnectionInfo as _};
-use deadpool_redis::{Manager, Pool, Runtime, Timeouts};
+use commands::Commands;
 use futures_util::future::BoxFuture;
+use health::Health;
+use intake::Intake;
+use names::Names;
+use place::{ANSWER_TIMEOUT, Place};
 use pollux_protocol::{Position, Publication, RemoteDisconnect, StreamName};
+use script::Scripts;
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
+use table::{Joined, Table};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tracker::{Parts, Tracker};
 
-/// A publisher waits no longer than this for an answer of Redis, or for a
-/// connection to it.
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
+/// A publisher waits no longer than this.
+const PUBLISH_TIMEOUT: Duration = Duration::from_millis(2_500);
 
-/// Connections for commands. They pipeline, so a few are plenty.
-const POOL_SIZE: usize = 4;
-
-/// How a node reaches Redis.
-#[derive(Clone)]
-pub struct RedisConfig {
-    /// `redis://[user:password@]host:port[/db]`.
-    pub url: String,
-    /// The channel that backends publish to.
-    pub channel: String,
-    /// How this node calls its connections (`CLIENT SETNAME`).
-    pub client_name: String,
-    /// How often a silent connection is asked whether it lives.
-    pub keepalive_interval: Duration,
-}
-
-impl std::fmt::Debug for RedisConfig {
-    /// Without the URL: it may hold a password.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RedisConfig")
-            .field("channel", &self.channel)
-            .finish_non_exhaustive()
-    }
-}
+/// How long a stopping node tries to hand the intake over.
+const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// See the module's head.
+#[derive(Debug)]
 pub struct RedisBroker {
-    pool: Pool,
-    channel: String,
-    /// Whether the subscriber hears the channel. Shared with its task.
-    hears: Arc<AtomicBool>,
-    /// Ends the subscriber with the broker.
+    config: RedisConfig,
+    /// Whether a dead server is only a part of the whole.
+    is_cluster: bool,
+    names: Names,
+    scripts: Arc<Scripts>,
+    commands: Arc<Commands>,
+    table: Arc<Table>,
+    health: Arc<Health>,
+    /// How publications are announced.
+    verb: &'static str,
+    /// Ends the intake.
+    retire: CancellationToken,
+    /// Ends all tasks with the broker.
     _stop: DropGuard,
-}
-
-impl std::fmt::Debug for RedisBroker {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RedisBroker")
-            .field("channel", &self.channel)
-            .field("hears", &self.hears)
-            .finish_non_exhaustive()
-    }
 }
 
 impl RedisBroker {
     /// A broker and the queue of its events. Must be called within a runtime.
-    /// Returns at once; the connection is made, and made again for ever, in the
+    /// Returns at once; connections are made, and made again for ever, in the
     /// background, as [`Event::Up`](crate::Event::Up) and
     /// [`Event::Down`](crate::Event::Down) tell.
     ///
     /// # Errors
-    /// The URL is not one of a Redis server.
+    /// A URL is none, or a certificate can't be read.
     pub fn start(config: RedisConfig) -> Result<(Arc<Self>, Events), BrokerError> {
-        let unavailable =
-            |error: &dyn std::fmt::Display| BrokerError::Unavailable(error.to_string());
-        let info = config
-            .url
-            .as_str()
-            .into_connection_info()
-            .map_err(|error| unavailable(&error))?;
-        let command_config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(COMMAND_TIMEOUT))
-            .set_response_timeout(Some(COMMAND_TIMEOUT));
-        let manager = Manager::new_with_config(info.clone(), command_config)
-            .map_err(|error| unavailable(&error))?;
-        let timeouts = Timeouts {
-            wait: Some(COMMAND_TIMEOUT),
-            create: Some(COMMAND_TIMEOUT),
-            recycle: Some(COMMAND_TIMEOUT),
-        };
-        let pool = Pool::builder(manager)
-            .max_size(POOL_SIZE)
-            .timeouts(timeouts)
-            .runtime(Runtime::Tokio1)
-            .build()
-            .map_err(|error| unavailable(&error))?;
-        let client = Client::open(subscriber::connection_info(info, config.keepalive_interval))
-            .map_err(|error| unavailable(&error))?;
+        let place = Arc::new(Place::new(&config)?);
+        let is_cluster = place.is_cluster();
+        // In a cluster only the slot's own server carries it.
+        let verb = if is_cluster { "SPUBLISH" } else { "PUBLISH" };
+        let names = Names::new(&config.prefix);
+        let scripts = Arc::new(Scripts::new(&config, &names, verb));
+        let commands = Arc::new(Commands::new(Arc::clone(&place)));
+        let table = Arc::new(Table::new(config.linger));
+        let health = Arc::new(Health::default());
         let (events, queue) = mpsc::channel(EVENT_QUEUE);
-        let hears = Arc::new(AtomicBool::new(false));
-        let stop = CancellationToken::new();
-        let subscriber = subscriber::Subscriber {
-            client,
-            channel: config.channel.clone(),
-            client_name: config.client_name,
+        let (tracker, inputs) = Tracker::new(Parts {
+            place,
+            names: names.clone(),
+            scripts: Arc::clone(&scripts),
+            commands: Arc::clone(&commands),
+            table: Arc::clone(&table),
+            health: Arc::clone(&health),
             events,
-            hears: Arc::clone(&hears),
-        };
-        tokio::spawn(stop.clone().run_until_cancelled_owned(subscriber.run()));
+            config: config.clone(),
+        });
+        let stop = CancellationToken::new();
+        let retire = stop.child_token();
+        tokio::spawn(stop.clone().run_until_cancelled_owned(tracker.run(inputs)));
+        if !config.intake.is_empty() {
+            let intake = Intake {
+                config: config.clone(),
+                names: names.clone(),
+                scripts: Arc::clone(&scripts),
+                commands: Arc::clone(&commands),
+                health: Arc::clone(&health),
+                verb,
+                retire: retire.clone(),
+            };
+            tokio::spawn(stop.clone().run_until_cancelled_owned(intake.run()));
+        }
         let broker = Self {
-            pool,
-            channel: config.channel,
-            hears,
+            config,
+            is_cluster,
+            names,
+            scripts,
+            commands,
+            table,
+            health,
+            verb,
+            retire,
             _stop: stop.drop_guard(),
         };
         Ok((Arc::new(broker), queue))
     }
 
+    async fn give_position(
+        &self,
+        publication: &Publication,
+    ) -> Result<Option<Position>, BrokerError> {
+        let call = self
+            .scripts
+            .publish
+            .call(self.names.channel(&publication.stream))
+            .arg(self.config.history_limit.to_string())
+            .arg(self.config.history_ttl.as_millis().to_string())
+            .arg(self.verb)
+            .arg("json")
+            .arg(publication.data.as_bytes())
+            .arg(publication.meta.to_json().unwrap_or_default());
+        let publish = async {
+            let mut lane = self.commands.express().await?;
+            call.run(&mut lane).await
+        };
+        let answer = self.within(publish).await?;
+        reading::position(&answer)
+    }
+
     /// `PUBLISH` to the channel all nodes listen to.
-    async fn announce(&self, message: Vec<u8>) -> Result<(), BrokerError> {
-        // Without this a publication would be told as accepted while the
-        // node's own clients can't get it.
-        if !self.is_ready() {
-            return Err(BrokerError::Unavailable(
-                "not connected to Redis".to_owned(),
-            ));
-        }
-        let unavailable =
-            |error: &dyn std::fmt::Display| BrokerError::Unavailable(error.to_string());
-        // Boxed: deadpool's future is several kilobytes.
-        let mut connection = Box::pin(self.pool.get())
-            .await
-            .map_err(|error| unavailable(&error))?;
-        let heard: u64 = ::redis::cmd("PUBLISH")
-            .arg(&self.channel)
-            .arg(message)
-            .query_async(&mut connection)
-            .await
-            .map_err(|error| unavailable(&error))?;
-        if heard == 0 {
+    async fn tell_all(&self, message: Vec<u8>) -> Result<(), BrokerError> {
+        let mut publish = ::redis::cmd("PUBLISH");
+        publish.arg(&self.config.channel).arg(message);
+        let send = async {
+            let mut lane = self.commands.express().await?;
+            lane.send(&publish).await
+        };
+        let heard = self.within(send).await?;
+        // A cluster's server counts only those that listen to itself.
+        if !self.is_cluster && matches!(heard, ::redis::Value::Int(0)) {
             return Err(BrokerError::Unavailable("no node heard it".to_owned()));
         }
         Ok(())
+    }
+
+    async fn within(
+        &self,
+        command: impl Future<Output = ::redis::RedisResult<::redis::Value>>,
+    ) -> Result<::redis::Value, BrokerError> {
+        if !self.is_cluster && !self.health.hears() {
+            // Said at once: a publisher that waits for a timeout has its own
+            // clients waiting.
+            let reason = "not connected to Redis".to_owned();
+            return Err(BrokerError::Unavailable(reason));
+        }
+        match tokio::time::timeout(PUBLISH_TIMEOUT, Box::pin(command)).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => {
+                self.commands.note(&error).await;
+                Err(BrokerError::Unavailable(error.to_string()))
+            }
+            Err(_) => {
+                self.commands.note(&place::io("no answer in time")).await;
+                Err(BrokerError::Unavailable(
+                    "Redis did not answer in time".to_owned(),
+                ))
+            }
+        }
+    }
+
+    /// Joins at the call, not at the first poll, so that each call counts.
+    fn join(&self, stream: &StreamName) -> Joined {
+        self.table.join(stream)
     }
 }
 
@@ -165,36 +212,72 @@ impl Broker for RedisBroker {
         &self,
         publication: Publication,
     ) -> BoxFuture<'_, Result<Option<Position>, BrokerError>> {
-        Box::pin(async move {
-            self.announce(publication.to_json()).await?;
-            Ok(None)
-        })
+        Box::pin(async move { self.give_position(&publication).await })
     }
 
     fn disconnect(&self, command: RemoteDisconnect) -> BoxFuture<'_, Result<(), BrokerError>> {
-        Box::pin(self.announce(command.to_json()))
+        Box::pin(self.tell_all(command.to_json()))
     }
 
     fn subscribe<'a>(
         &'a self,
-        _stream: &'a StreamName,
+        stream: &'a StreamName,
     ) -> BoxFuture<'a, Result<Option<Position>, BrokerError>> {
-        Box::pin(std::future::ready(Ok(None)))
+        match self.join(stream) {
+            Joined::Live(position) => Box::pin(std::future::ready(Ok(position))),
+            Joined::Wait(ready) => Box::pin(async move {
+                ready.await.map_err(|_| BrokerError::Stopped)?;
+                Ok(self.table.position(stream))
+            }),
+        }
     }
 
-    fn unsubscribe<'a>(&'a self, _stream: &'a StreamName) -> BoxFuture<'a, ()> {
-        Box::pin(std::future::ready(()))
+    fn unsubscribe(&self, stream: &StreamName) {
+        self.table.leave(stream);
     }
 
     fn history<'a>(
         &'a self,
-        _stream: &'a StreamName,
-        _since: Since,
+        stream: &'a StreamName,
+        since: Since,
     ) -> BoxFuture<'a, Result<History, HistoryError>> {
-        Box::pin(std::future::ready(Err(BrokerError::Unsupported.into())))
+        Box::pin(async move {
+            let read = history::read(&self.commands, &self.scripts, &self.names, stream, since);
+            tokio::time::timeout(ANSWER_TIMEOUT, read)
+                .await
+                .map_err(|_| BrokerError::Unavailable("no answer in time".to_owned()))?
+        })
     }
 
     fn is_ready(&self) -> bool {
-        self.hears.load(Ordering::Relaxed)
+        self.health.hears()
+    }
+
+    fn stats(&self) -> Stats {
+        let of = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        Stats {
+            streams: u64::try_from(self.table.len()).unwrap_or(u64::MAX),
+            messages: of(&self.health.messages),
+            connections: of(&self.health.connections),
+            deaf_connections: of(&self.health.deaf),
+            repaired: of(&self.health.repaired),
+            unrepaired: of(&self.health.missed),
+            intake_entries: of(&self.health.taken),
+            intake_poison: of(&self.health.set_aside),
+            intake_leader: self.health.leads.load(Ordering::Relaxed),
+            ..Stats::default()
+        }
+    }
+
+    fn stop(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            self.retire.cancel();
+            let released = async {
+                while self.health.leads.load(Ordering::Relaxed) {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            };
+            drop(tokio::time::timeout(STOP_TIMEOUT, released).await);
+        })
     }
 }

@@ -11,13 +11,14 @@ use crate::{
 use axum::Router;
 use base64::Engine as _;
 use pollux_broker::{
-    Broker, BrokerError, Events, MemoryBroker, MemoryConfig, RedisBroker, RedisConfig,
+    Broker, BrokerError, Events, MemoryBroker, MemoryConfig, RedisBroker, RedisConfig, RedisTls,
 };
 use pollux_protocol::{Meta, Payload, Publication, StreamName, StreamVerifier};
 use pollux_session::{Overflow, PollConfig};
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use std::{
     future::Future,
+    path::PathBuf,
     sync::{Arc, atomic::AtomicUsize},
     time::Duration,
 };
@@ -82,8 +83,8 @@ impl Builder {
             authenticator,
         } = self;
         let node_id = config.node_id.clone().map_or_else(random_node_id, Ok)?;
-        let (broker, events, memory) = match broker {
-            Some((broker, events)) => (broker, events, None),
+        let (broker, events) = match broker {
+            Some(given) => given,
             None => start_broker(&config, &node_id)?,
         };
         let everybody = if config.accepts_connections() {
@@ -98,7 +99,6 @@ impl Builder {
             max_publication_size: config.max_publication_size,
             read_timeout: config.header_read_timeout,
             broker,
-            memory,
             streams: StreamPolicy {
                 public: config.public_streams(),
                 verifier: StreamVerifier::new(config.streams_secrets()),
@@ -267,6 +267,7 @@ impl Node {
                 "The shutdown timeout is over; some clients were not told"
             );
         }
+        self.runtime.broker.stop().await;
         self.runtime.stop.cancel();
         info!("Stopped");
     }
@@ -330,17 +331,13 @@ impl Node {
     }
 }
 
-type StartedBroker = (Arc<dyn Broker>, Events, Option<Arc<MemoryBroker>>);
-
-fn start_broker(config: &Config, node_id: &str) -> Result<StartedBroker, BrokerError> {
+fn start_broker(
+    config: &Config,
+    node_id: &str,
+) -> Result<(Arc<dyn Broker>, Events), BrokerError> {
     if let Some(url) = config.redis_url.as_ref().filter(|_| config.uses_redis()) {
-        let (broker, events) = RedisBroker::start(RedisConfig {
-            url: url.expose_secret().to_owned(),
-            channel: config.redis_channel.clone(),
-            client_name: format!("pollux-{node_id}"),
-            keepalive_interval: config.redis_keepalive_interval,
-        })?;
-        return Ok((broker, events, None));
+        let (broker, events) = RedisBroker::start(redis_config(config, node_id, url))?;
+        return Ok((broker, events));
     }
     let (broker, events) = MemoryBroker::start(MemoryConfig {
         history_limit: config.history_limit,
@@ -348,7 +345,41 @@ fn start_broker(config: &Config, node_id: &str) -> Result<StartedBroker, BrokerE
         max_streams: config.memory_max_streams,
         max_bytes: config.memory_max_bytes,
     })?;
-    Ok((Arc::clone(&broker) as Arc<dyn Broker>, events, Some(broker)))
+    Ok((broker, events))
+}
+
+fn redis_config(config: &Config, node_id: &str, url: &SecretString) -> RedisConfig {
+    let sentinels = config.redis_sentinels.as_ref();
+    let sentinels = sentinels.map_or("", |sentinels| sentinels.expose_secret());
+    let client = config.redis_tls_client_cert_path.as_ref();
+    RedisConfig {
+        url: url.expose_secret().to_owned(),
+        sentinels: sentinels
+            .split(',')
+            .map(str::trim)
+            .filter(|sentinel| !sentinel.is_empty())
+            .map(str::to_owned)
+            .collect(),
+        tls: RedisTls {
+            verify: config.redis_tls_verify,
+            ca: config.redis_tls_ca_cert_path.as_ref().map(PathBuf::from),
+            client: client
+                .zip(config.redis_tls_client_key_path.as_ref())
+                .map(|(certificate, key)| (PathBuf::from(certificate), PathBuf::from(key))),
+        },
+        prefix: config.redis_prefix.clone(),
+        channel: config.redis_channel.clone(),
+        intake: config.redisx_stream.clone(),
+        intake_group: config.redisx_group.clone(),
+        node: node_id.to_owned(),
+        keepalive_interval: config.redis_keepalive_interval,
+        history_limit: config.history_limit,
+        history_ttl: config.history_ttl,
+        linger: config.redis_linger,
+        check_interval: config.redis_check_interval,
+        discovery_interval: config.redis_sentinel_discovery_interval,
+        max_publication_size: config.max_publication_size,
+    }
 }
 
 fn poll_config(config: &Config) -> PollConfig {

@@ -186,6 +186,11 @@ fn payload(data: &RawValue, place: Place) -> Result<Payload, PublicationError> {
     Ok(Payload::from_text(&text))
 }
 
+/// Reads the `meta` of one publication.
+pub(crate) fn meta_of(raw: Option<&RawValue>) -> Result<Meta, PublicationError> {
+    meta(raw, Place::Body)
+}
+
 fn meta(raw: Option<&RawValue>, place: Place) -> Result<Meta, PublicationError> {
     let mut meta = Meta::default();
     let Some(raw) = raw else {

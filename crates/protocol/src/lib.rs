@@ -9,6 +9,7 @@ mod position;
 mod payload;
 mod publication;
 
+mod announcement;
 mod inbound;
 mod publication_error;
 
@@ -22,6 +23,7 @@ mod signed_stream;
 pub use action_cable::{
     Channel, Command, CommandError, DisconnectReason, HistoryRequest, IdentifierError, StreamRef,
 };
+pub use announcement::{Announcement, Stamp};
 pub use frame::Frame;
 pub use inbound::{Inbound, RemoteDisconnect};
 pub use jsonl::lines;

@@ -55,7 +55,7 @@ impl Publication {
 
 impl Meta {
     /// Appends `,"meta":{…}`, or nothing for the default.
-    fn push_json(&self, out: &mut Vec<u8>) {
+    pub(crate) fn push_json(&self, out: &mut Vec<u8>) {
         let mut before: &[u8] = b",\"meta\":{";
         let mut key = |out: &mut Vec<u8>, key: &str| {
             out.extend_from_slice(before);

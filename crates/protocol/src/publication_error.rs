@@ -66,6 +66,15 @@ impl PublicationError {
         self.line_column.map(|(_, column)| column)
     }
 
+    /// Something that was kept as a publication is none.
+    pub fn unreadable() -> Self {
+        Self::new(
+            PublicationErrorKind::Encoding,
+            String::new(),
+            "an entry of a stream's history is no publication",
+        )
+    }
+
     pub(crate) fn new(
         kind: PublicationErrorKind,
         at: String,

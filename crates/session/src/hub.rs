@@ -51,7 +51,7 @@ impl Hub {
             .insert(session.serial(), Arc::clone(session));
     }
 
-    /// Ends a subscription; whether it was the node's last to this stream.
+    /// Ends a subscription; whether there was one.
     pub fn unsubscribe(&self, stream: &StreamName, identifier: &Identifier, serial: u64) -> bool {
         let mut shard = self.shard(stream).lock();
         let Some(groups) = shard.get_mut(stream) else {
@@ -66,11 +66,18 @@ impl Hub {
         if members.is_empty() {
             groups.remove(identifier);
         }
-        let last = groups.is_empty();
-        if last {
+        if groups.is_empty() {
             shard.remove(stream);
         }
-        last
+        true
+    }
+
+    /// Everybody who listens to a stream, under whatever identifier.
+    #[must_use]
+    pub fn sessions(&self, stream: &StreamName) -> Vec<Arc<Session>> {
+        let shard = self.shard(stream).lock();
+        let groups = shard.get(stream).into_iter().flat_map(HashMap::values);
+        groups.flat_map(IndexMap::values).cloned().collect()
     }
 
     /// A copy of a stream's subscribers, made under one short lock.

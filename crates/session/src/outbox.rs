@@ -119,6 +119,11 @@ impl Default for Outbox {
 }
 
 impl Outbox {
+    /// Frames are lost that never came here. The next batch says so.
+    pub const fn note_gap(&mut self) {
+        self.gap = true;
+    }
+
     /// Frames held, whatever their state.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -400,6 +400,17 @@ impl Session {
         self.state.lock().phase == Phase::Closed(CloseReason::Overflow)
     }
 
+    /// Whether the session has ended, or has only its last frame to say.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.state.lock().phase != Phase::Open
+    }
+
+    /// Something that the client was to get is lost. Its next frames say so.
+    pub fn note_gap(&self) {
+        self.state.lock().outbox.note_gap();
+    }
+
     /// Whether nothing is left to tell the client, so that a node that drains
     /// need not wait for it.
     #[must_use]

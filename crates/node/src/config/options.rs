@@ -295,15 +295,98 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         "redis_url",
         Url,
         "",
-        "Address of Redis, such as redis://user:password@host:6379/0. Empty: no Redis.",
+        "Address of Redis, such as redis://user:password@host:6379/0, or rediss:// for TLS. \
+         Several, separated by commas: nodes of a Redis Cluster. With redis_sentinels the host is \
+         the name of the master. Empty: no Redis.",
     )
     .variable(&["REDIS_URL"]),
+    row(
+        Redis,
+        "redis_sentinels",
+        Url,
+        "",
+        "Sentinels that know the master, separated by commas: host:port, :password@host:port, or \
+         rediss://host:port. Empty: no Sentinel.",
+    ),
+    row(
+        Redis,
+        "redis_sentinel_discovery_interval",
+        Seconds,
+        "10s",
+        "How often the sentinels are asked who the master is, beside whenever a connection ends. \
+         More than 0.",
+    ),
+    row(
+        Redis,
+        "redis_tls_verify",
+        Bool,
+        "true",
+        "Whether the certificate of a rediss:// server must be valid. False lets anybody in \
+         between listen.",
+    ),
+    row(
+        Redis,
+        "redis_tls_ca_cert_path",
+        Text,
+        "",
+        "PEM file of those who sign Redis's certificates. Empty: whom the system trusts.",
+    ),
+    row(
+        Redis,
+        "redis_tls_client_cert_path",
+        Text,
+        "",
+        "PEM file of the certificate that this node shows to Redis. Empty: none.",
+    ),
+    row(
+        Redis,
+        "redis_tls_client_key_path",
+        Text,
+        "",
+        "PEM file of that certificate's private key.",
+    ),
+    row(
+        Redis,
+        "redis_prefix",
+        Text,
+        "pollux",
+        "What the names of keys and channels begin with: letters, digits, dots, dashes, \
+         underscores and colons. The same for all nodes of a cluster of Pollux.",
+    ),
     row(
         Redis,
         "redis_channel",
         Text,
         "__anycable__",
         "Channel on which applications publish with PUBLISH.",
+    ),
+    row(
+        Redis,
+        "redisx_stream",
+        Text,
+        "__anycable__",
+        "Redis stream to which applications publish with XADD. Empty: none is read.",
+    ),
+    row(
+        Redis,
+        "redisx_group",
+        Text,
+        "bx",
+        "Consumer group that reads it. The same for all nodes.",
+    ),
+    row(
+        Redis,
+        "redis_linger",
+        Seconds,
+        "10s",
+        "How long a stream is listened to after its last subscriber has left.",
+    ),
+    row(
+        Redis,
+        "redis_check_interval",
+        Seconds,
+        "10s",
+        "How often a silent stream is compared with its history. More than 0.",
     ),
     row(
         Redis,

@@ -58,6 +58,18 @@ impl Config {
                 "is redis, which takes redis_url".to_owned(),
             ));
         }
+        if self.redis_tls_client_cert_path.is_some() != self.redis_tls_client_key_path.is_some() {
+            broken.push(Rule::new(
+                "redis_tls_client_cert_path",
+                "and redis_tls_client_key_path go together".to_owned(),
+            ));
+        }
+        if self.redis_sentinels.is_some() && self.redis_url.is_none() {
+            broken.push(Rule::new(
+                "redis_sentinels",
+                "takes redis_url, whose host is the name of the master".to_owned(),
+            ));
+        }
         let is_shut = self.mode() == Mode::Secured && self.broadcast_key().is_none();
         if is_shut && is_protected && self.own_broadcast_port().is_none() {
             broken.push(Rule::new(
@@ -92,6 +104,11 @@ impl Config {
             ("poll_write_timeout", self.poll_write_timeout),
             ("history_ttl", self.history_ttl),
             ("redis_keepalive_interval", self.redis_keepalive_interval),
+            ("redis_check_interval", self.redis_check_interval),
+            (
+                "redis_sentinel_discovery_interval",
+                self.redis_sentinel_discovery_interval,
+            ),
         ];
         let counts = counts
             .into_iter()
@@ -127,8 +144,21 @@ impl Config {
                 format!("is {id:?}, expected {reason}"),
             ));
         }
-        if self.redis_channel.is_empty() {
-            broken.push(Rule::new("redis_channel", "must not be empty".to_owned()));
+        for (option, text) in [
+            ("redis_channel", &self.redis_channel),
+            ("redisx_group", &self.redisx_group),
+        ] {
+            if text.is_empty() {
+                broken.push(Rule::new(option, "must not be empty".to_owned()));
+            }
+        }
+        if !is_redis_prefix(&self.redis_prefix) {
+            let reason = "letters, digits, dots, dashes, underscores and colons";
+            let prefix = &self.redis_prefix;
+            broken.push(Rule::new(
+                "redis_prefix",
+                format!("is {prefix:?}, expected {reason}"),
+            ));
         }
         if !is_metrics_prefix(&self.metrics_prefix) {
             let reason = "letters, digits, underscores and colons, and no digit first";
@@ -222,6 +252,12 @@ fn is_node_id(id: &str) -> bool {
         && id
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+}
+
+/// Braces would move the keys of one stream into different slots of a cluster.
+fn is_redis_prefix(prefix: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-:".contains(&byte);
+    !prefix.is_empty() && prefix.len() <= 64 && prefix.bytes().all(allowed)
 }
 
 fn is_metrics_prefix(prefix: &str) -> bool {

@@ -105,8 +105,37 @@ pub struct Config {
     /// Address of Redis, secret because it may carry a password.
     #[serde(deserialize_with = "secret_or_absent")]
     pub redis_url: Option<SecretString>,
+    /// Sentinels, separated by commas; they may hold passwords too.
+    #[serde(deserialize_with = "secret_or_absent")]
+    pub redis_sentinels: Option<SecretString>,
+    /// How often the sentinels are asked who the master is.
+    #[serde(deserialize_with = "millis")]
+    pub redis_sentinel_discovery_interval: Duration,
+    /// Whether Redis's certificate must be valid.
+    pub redis_tls_verify: bool,
+    /// File of those who sign Redis's certificates; absent means whom the system trusts.
+    #[serde(deserialize_with = "text_or_absent")]
+    pub redis_tls_ca_cert_path: Option<String>,
+    /// File of the certificate that this node shows to Redis.
+    #[serde(deserialize_with = "text_or_absent")]
+    pub redis_tls_client_cert_path: Option<String>,
+    /// File of that certificate's private key.
+    #[serde(deserialize_with = "text_or_absent")]
+    pub redis_tls_client_key_path: Option<String>,
+    /// What the names of keys and channels begin with.
+    pub redis_prefix: String,
     /// Channel on which applications publish with `PUBLISH`.
     pub redis_channel: String,
+    /// Redis stream of `XADD`; empty means that none is read.
+    pub redisx_stream: String,
+    /// Consumer group that reads it.
+    pub redisx_group: String,
+    /// How long a stream is listened to after its last subscriber has left.
+    #[serde(deserialize_with = "millis")]
+    pub redis_linger: Duration,
+    /// How often a silent stream is compared with its history.
+    #[serde(deserialize_with = "millis")]
+    pub redis_check_interval: Duration,
     /// How often an idle connection to Redis is checked.
     #[serde(deserialize_with = "millis")]
     pub redis_keepalive_interval: Duration,

@@ -43,10 +43,7 @@ pub(super) fn metrics(runtime: &Runtime) -> Response<AnswerBody> {
     metrics.outbox_bytes.set(gauge(census.outbox_bytes));
     metrics.streams.set(gauge(runtime.hub.streams()));
     metrics.broker_up.set(i64::from(runtime.broker.is_ready()));
-    if let Some(memory) = &runtime.memory {
-        metrics.history_streams.set(gauge(memory.history_streams()));
-        metrics.history_bytes.set(gauge(memory.history_bytes()));
-    }
+    metrics.show_broker(&runtime.broker.stats());
     match metrics.page() {
         Ok(page) => {
             let mut response = Response::new(AnswerBody::Plain(page.into()));

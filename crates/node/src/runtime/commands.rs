@@ -4,7 +4,7 @@
 //! to their end even if the request that brought them is gone.
 
 use super::Runtime;
-use pollux_broker::{History, HistoryError, Since};
+use pollux_broker::{BrokerError, History, HistoryError, Since};
 use pollux_protocol::{
     Command, HistoryRequest, Identifier, Meta, Payload, Publication, StreamName,
     action_cable::reply,
@@ -14,12 +14,17 @@ use std::{
     future::Future as _,
     sync::Arc,
     task::{Context, Waker},
+    time::Duration,
 };
 use tracing::{debug, warn};
 
 /// A replay may be this many times as large as an outbox of live frames: less
 /// than what replies may take together, so that one replay always fits.
 const REPLAY_SHARE: usize = 4;
+
+/// How often somebody who waits for the broker looks whether the session is
+/// still there.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Bytes that a replay's frames will take, about.
 fn size_of(history: &History) -> usize {
@@ -154,10 +159,11 @@ impl Runtime {
             Begin::TooMany => return self.reject(session, identifier),
         }
         self.hub.subscribe(&stream, identifier, session);
-        if let Err(error) = self.broker.subscribe(&stream).await {
-            warn!(%error, "A subscription was refused because the broker is away");
-            if let Some(ended) = session.unsubscribe(identifier) {
-                self.detach(session, vec![ended]);
+        if let Err(error) = self.listen(session, &stream).await {
+            debug!(%error, "A subscription was given up");
+            drop(session.unsubscribe(identifier));
+            if self.hub.unsubscribe(&stream, identifier, session.serial()) {
+                self.broker.unsubscribe(&stream);
             }
             return self.reject(session, identifier);
         }
@@ -170,7 +176,21 @@ impl Runtime {
             // It ended meanwhile, and whoever ended it could not know that it
             // was in the hub.
             if self.hub.unsubscribe(&stream, identifier, session.serial()) {
-                self.broker.unsubscribe(&stream).await;
+                self.broker.unsubscribe(&stream);
+            }
+        }
+    }
+
+    /// Waits until publications arrive here, while there is a session that
+    /// wants them: a client whose `subscribe` is not answered asks again, but
+    /// one that is refused may give up for good.
+    async fn listen(&self, session: &Session, stream: &StreamName) -> Result<(), BrokerError> {
+        let mut subscribe = self.broker.subscribe(stream);
+        loop {
+            match tokio::time::timeout(LOOK_EVERY, &mut subscribe).await {
+                Ok(listening) => return listening.map(drop),
+                Err(_) if session.is_over() => return Err(BrokerError::Stopped),
+                Err(_) => {}
             }
         }
     }

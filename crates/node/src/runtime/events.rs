@@ -3,7 +3,7 @@
 use super::Runtime;
 use pollux_broker::{Event, Events};
 use pollux_protocol::{
-    DisconnectReason, Position, Publication, RemoteDisconnect, action_cable::reply,
+    DisconnectReason, Position, Publication, RemoteDisconnect, StreamName, action_cable::reply,
 };
 use pollux_session::{Delivered, Session, Token};
 use std::sync::Arc;
@@ -35,16 +35,36 @@ impl Runtime {
                         warn!(%error, left_out, "A message from the broker is no publication");
                     }
                 }
-                Event::Gap(missed) => {
-                    self.metrics.gaps.inc();
-                    warn!(missed, "Publications may have passed this node by");
-                }
+                Event::Gap { stream, missed } => self.tell_gap(stream.as_ref(), missed),
                 Event::Up => self.metrics.broker_up.set(1),
                 Event::Down => {
                     self.metrics.broker_up.set(0);
                     self.metrics.gaps.inc();
                 }
             }
+        }
+    }
+
+    /// Publications are lost. Those who listen to the stream are told with
+    /// their next answer.
+    fn tell_gap(&self, stream: Option<&StreamName>, missed: u64) {
+        self.metrics.gaps.inc();
+        let Some(stream) = stream else {
+            warn!(missed, "Publications may have passed this node by");
+            return;
+        };
+        let sessions = self.hub.sessions(stream);
+        for session in &sessions {
+            session.note_gap();
+        }
+        if let Some(left_out) = self.throttles.gap.pass() {
+            warn!(
+                stream = stream.as_str(),
+                missed,
+                sessions = sessions.len(),
+                left_out,
+                "Publications are lost: history does not reach back to them"
+            );
         }
     }
 

@@ -10,7 +10,7 @@ use crate::{
     clock::Clock,
     telemetry::{Metrics, Throttle},
 };
-use pollux_broker::{Broker, MemoryBroker};
+use pollux_broker::Broker;
 use pollux_protocol::{Publication, RemoteDisconnect};
 use pollux_session::{Hub, PollConfig, Registry, Session, Shared, Subscription, Token};
 use std::{
@@ -33,6 +33,8 @@ pub(crate) struct Throttles {
     pub(crate) publication: Throttle,
     /// An outbox over its bound.
     pub(crate) overflow: Throttle,
+    /// Publications that are gone.
+    pub(crate) gap: Throttle,
 }
 
 /// One running node. Held by every connection and task of it.
@@ -44,8 +46,6 @@ pub(crate) struct Runtime {
     pub(crate) registry: Registry,
     pub(crate) hub: Hub,
     pub(crate) broker: Arc<dyn Broker>,
-    /// The same broker if it is the embedded one, for its gauges.
-    pub(crate) memory: Option<Arc<MemoryBroker>>,
     pub(crate) streams: StreamPolicy,
     pub(crate) authenticator: Arc<dyn Authenticator>,
     pub(crate) metrics: Arc<Metrics>,
@@ -78,7 +78,6 @@ pub(crate) struct Parts {
     pub(crate) max_publication_size: usize,
     pub(crate) read_timeout: Duration,
     pub(crate) broker: Arc<dyn Broker>,
-    pub(crate) memory: Option<Arc<MemoryBroker>>,
     pub(crate) streams: StreamPolicy,
     pub(crate) authenticator: Arc<dyn Authenticator>,
     pub(crate) metrics: Metrics,
@@ -102,7 +101,6 @@ impl Runtime {
             registry: Registry::default(),
             hub: Hub::default(),
             broker: parts.broker,
-            memory: parts.memory,
             streams: parts.streams,
             authenticator: parts.authenticator,
             metrics: Arc::new(parts.metrics),
@@ -189,23 +187,14 @@ impl Runtime {
 
     /// Takes a finished session's subscriptions out of the hub.
     pub(crate) fn detach(&self, session: &Session, subscriptions: Vec<Subscription>) {
-        let mut abandoned = Vec::new();
         for Subscription {
             identifier, stream, ..
         } in subscriptions
         {
+            // Whoever takes a subscription out of the hub undoes the broker's.
             if self.hub.unsubscribe(&stream, &identifier, session.serial()) {
-                abandoned.push(stream);
+                self.broker.unsubscribe(&stream);
             }
         }
-        if abandoned.is_empty() {
-            return;
-        }
-        let broker = Arc::clone(&self.broker);
-        self.tasks.spawn(async move {
-            for stream in abandoned {
-                broker.unsubscribe(&stream).await;
-            }
-        });
     }
 }

@@ -3,6 +3,7 @@
 //! Names are AnyCable's where AnyCable has the metric; their meanings are in
 //! `docs/operate.md`. Nothing here carries a stream name or an id as a label.
 
+use pollux_broker::Stats;
 use pollux_protocol::CommandError;
 use prometheus::{
     Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
@@ -25,8 +26,17 @@ pub(crate) struct Metrics {
     pub(crate) streams: IntGauge,
     pub(crate) connections: IntGauge,
     pub(crate) broker_up: IntGauge,
-    pub(crate) history_streams: IntGauge,
-    pub(crate) history_bytes: IntGauge,
+    history_streams: IntGauge,
+    history_bytes: IntGauge,
+    redis_streams: IntGauge,
+    redis_messages: IntCounter,
+    redis_connections: IntCounter,
+    redis_deaf: IntCounter,
+    gaps_repaired: IntCounter,
+    gaps_unrepaired: IntCounter,
+    intake_entries: IntCounter,
+    intake_poison: IntCounter,
+    intake_leader: IntGauge,
     pub(crate) refused_connections: IntCounter,
     pub(crate) failed_auths: IntCounter,
     pub(crate) client_messages: IntCounter,
@@ -87,6 +97,36 @@ impl Metrics {
             broker_up: make.gauge("broker_up", "1 if the broker can be reached")?,
             history_streams: make.gauge("history_streams", "Streams the memory broker knows")?,
             history_bytes: make.gauge("history_bytes", "Bytes of history in the memory broker")?,
+            redis_streams: make.gauge("redis_streams", "Streams listened to at Redis")?,
+            redis_messages: make.counter("redis_messages_total", "Messages from Redis")?,
+            redis_connections: make.counter(
+                "redis_connections_total",
+                "Connections made to listen to Redis",
+            )?,
+            redis_deaf: make.counter(
+                "redis_deaf_connections_total",
+                "Connections to Redis whose probe did not come back",
+            )?,
+            gaps_repaired: make.counter(
+                "gaps_repaired_total",
+                "Publications that were missed and read from history",
+            )?,
+            gaps_unrepaired: make.counter(
+                "gaps_unrepaired_total",
+                "Publications that were missed and are gone, at least",
+            )?,
+            intake_entries: make.counter(
+                "intake_entries_total",
+                "Entries of the Redis stream published by this node",
+            )?,
+            intake_poison: make.counter(
+                "intake_poison_total",
+                "Entries of the Redis stream that can't be published, set aside",
+            )?,
+            intake_leader: make.gauge(
+                "intake_leader",
+                "1 if this node reads the Redis stream",
+            )?,
             refused_connections: make.counter(
                 "refused_connections_total",
                 "Connections over max_connections",
@@ -164,6 +204,27 @@ impl Metrics {
             )?,
             registry: make.registry,
         })
+    }
+
+    /// Takes over what the broker says of itself.
+    pub(crate) fn show_broker(&self, stats: &Stats) {
+        let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        self.history_streams.set(gauge(stats.history_streams));
+        self.history_bytes.set(gauge(stats.history_bytes));
+        self.redis_streams.set(gauge(stats.streams));
+        self.intake_leader.set(i64::from(stats.intake_leader));
+        for (counter, total) in [
+            (&self.redis_messages, stats.messages),
+            (&self.redis_connections, stats.connections),
+            (&self.redis_deaf, stats.deaf_connections),
+            (&self.gaps_repaired, stats.repaired),
+            (&self.gaps_unrepaired, stats.unrepaired),
+            (&self.intake_entries, stats.intake_entries),
+            (&self.intake_poison, stats.intake_poison),
+        ] {
+            // Two pages may be made at a time; the second adds nothing.
+            counter.inc_by(total.saturating_sub(counter.get()));
+        }
     }
 
     /// The page in Prometheus's text format.

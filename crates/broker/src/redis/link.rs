@@ -1,0 +1,427 @@
+//! One connection that listens, and its supervisor.
+//!
+//! The rule of this file: **a link is never deaf without knowing it.** A closed
+//! connection ends the attempt; an open one is asked every few seconds to bring
+//! a message of its own back; a full queue is counted and told; and after every
+//! ending comes another attempt, for ever.
+
+use super::{
+    backoff::Backoff,
+    health::Health,
+    names::{Names, slot},
+    place::{ANSWER_TIMEOUT, Place, io},
+    script::{Door, Scripts},
+};
+use ::redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, PushInfo, PushKind, RedisError,
+    RedisResult, ServerErrorKind, Value, aio::MultiplexedConnection,
+};
+use futures_util::future::join_all;
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+    },
+};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::MissedTickBehavior,
+};
+use tracing::{debug, info, warn};
+
+/// Channels in one command. Redis answers nobody else meanwhile.
+const BATCH: usize = 256;
+
+/// How often a link is probed. Two probes unanswered are a dead link.
+const PROBE_EVERY: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Numbers the links of a broker.
+pub(super) type LinkId = u32;
+
+/// What a link is asked to do. For one connection only: the next one gets a
+/// queue of its own.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// Listen to streams' channels.
+    Listen(Vec<String>),
+    /// Not any more.
+    Leave(Vec<String>),
+    /// Listen to the channel that all nodes hear.
+    Firehose(String),
+    /// Connect anew.
+    Restart,
+}
+
+/// What a link tells.
+#[derive(Debug)]
+pub(super) enum News {
+    /// Connected; orders go here.
+    Connected {
+        link: LinkId,
+        address: String,
+        orders: mpsc::UnboundedSender<Order>,
+    },
+    /// From now on what is published to these channels arrives.
+    Listening { link: LinkId, channels: Vec<String> },
+    /// The server has these channels no more, or never had them.
+    Moved { link: LinkId },
+    /// The firehose is listened to.
+    Firehose { link: LinkId },
+    /// The connection ended.
+    Lost { link: LinkId },
+}
+
+/// A message of some channel.
+#[derive(Debug)]
+pub(super) struct Message {
+    pub(super) channel: Vec<u8>,
+    pub(super) body: Vec<u8>,
+}
+
+/// See the module's head.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) id: LinkId,
+    pub(super) place: Arc<Place>,
+    /// In a cluster, the one node that this link is for.
+    pub(super) node: Option<ConnectionInfo>,
+    /// Slots of that node when the link was made.
+    pub(super) slots: Vec<u16>,
+    pub(super) names: Names,
+    pub(super) scripts: Arc<Scripts>,
+    /// What connections are called.
+    pub(super) name: String,
+    pub(super) messages: mpsc::Sender<Message>,
+    pub(super) news: mpsc::UnboundedSender<News>,
+    pub(super) health: Arc<Health>,
+}
+
+/// What the connection's own task and the link share.
+#[derive(Debug, Default)]
+struct Ears {
+    /// The connection ended.
+    gone: Notify,
+    is_gone: AtomicBool,
+    /// The last probe that came back.
+    echo: AtomicU64,
+    /// Confirmations of leaving that are still to come. Below zero: the
+    /// server has ended subscriptions by itself.
+    leaving: AtomicI64,
+}
+
+impl Link {
+    /// Listens for ever, until it is cancelled.
+    pub(super) async fn run(self) {
+        let mut backoff = Backoff::default();
+        let mut told = false;
+        loop {
+            let mut connected = false;
+            let ended = Box::pin(self.listen(&mut connected)).await;
+            if connected {
+                backoff.reset();
+            }
+            if self.news.send(News::Lost { link: self.id }).is_err() {
+                return;
+            }
+            let wait = backoff.next();
+            // Once an outage; the attempts between are for debugging.
+            if connected || !told {
+                warn!(error = %ended, link = self.id, "Redis is away; will try for ever");
+            } else {
+                debug!(error = %ended, link = self.id, ?wait, "Redis is still away");
+            }
+            told = true;
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// One connection's life. Returns why it ended.
+    async fn listen(&self, connected: &mut bool) -> RedisError {
+        match self.live(connected).await {
+            Ok(()) => io("the link was told to connect anew"),
+            Err(error) => error,
+        }
+    }
+
+    async fn live(&self, connected: &mut bool) -> RedisResult<()> {
+        let info = match &self.node {
+            Some(info) => info.clone(),
+            None => self.place.locate().await?,
+        };
+        let address = Place::address(&info);
+        let ears = Arc::new(Ears::default());
+        let probe = self.probe_channel();
+        let mut connection = self.connect(info, &ears, &probe).await?;
+        self.install(&mut connection).await?;
+        self.subscribe(&mut connection, std::slice::from_ref(&probe))
+            .await?;
+        let (orders, mut queue) = mpsc::unbounded_channel();
+        *connected = true;
+        info!(link = self.id, address, "Listening to Redis");
+        self.health.connections.fetch_add(1, Ordering::Relaxed);
+        let news = News::Connected {
+            link: self.id,
+            address,
+            orders,
+        };
+        if self.news.send(news).is_err() {
+            return Ok(());
+        }
+        let mut probes = tokio::time::interval(PROBE_EVERY);
+        probes.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut sent = 0;
+        loop {
+            tokio::select! {
+                biased;
+                () = ears.gone.notified() => return Err(io("the connection was closed")),
+                _ = probes.tick() => {
+                    self.check(&ears, sent)?;
+                    sent += 1;
+                    self.probe(&mut connection, &probe, sent).await?;
+                }
+                order = queue.recv() => match order {
+                    None | Some(Order::Restart) => return Ok(()),
+                    Some(order) => {
+                        if !self.obey(&mut connection, &ears, order).await? {
+                            return Ok(());
+                        }
+                    }
+                },
+            }
+        }
+    }
+
+    async fn connect(
+        &self,
+        info: ConnectionInfo,
+        ears: &Arc<Ears>,
+        probe: &str,
+    ) -> RedisResult<MultiplexedConnection> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(ANSWER_TIMEOUT))
+            .set_response_timeout(Some(ANSWER_TIMEOUT))
+            .set_push_sender(self.receiver(ears, probe));
+        let mut connection = Client::open(info)?
+            .get_multiplexed_async_connection_with_config(&config)
+            .await?;
+        let mut name = ::redis::cmd("CLIENT");
+        name.arg("SETNAME").arg(&self.name);
+        if let Err(error) = name.query_async::<Value>(&mut connection).await {
+            // Some hosted Redis forbid it, and it is only a help for people.
+            debug!(%error, "Could not name the connection");
+        }
+        Ok(connection)
+    }
+
+    /// What runs for each push, on the connection's own task: it must not wait.
+    fn receiver(
+        &self,
+        ears: &Arc<Ears>,
+        probe: &str,
+    ) -> impl Fn(PushInfo) -> Result<(), Infallible> + Send + Sync + 'static {
+        let ears = Arc::clone(ears);
+        let health = Arc::clone(&self.health);
+        let messages = self.messages.clone();
+        let probe = probe.as_bytes().to_vec();
+        move |push: PushInfo| {
+            match push.kind {
+                PushKind::Message | PushKind::SMessage => {
+                    let mut data = push.data.into_iter();
+                    let (Some(Value::BulkString(channel)), Some(Value::BulkString(body))) =
+                        (data.next(), data.next())
+                    else {
+                        return Ok(());
+                    };
+                    if channel == probe {
+                        let number = str::from_utf8(&body)
+                            .ok()
+                            .and_then(|text| text.parse().ok());
+                        ears.echo.store(number.unwrap_or(0), Ordering::Relaxed);
+                    } else if let Err(mpsc::error::TrySendError::Full(_)) =
+                        messages.try_send(Message { channel, body })
+                    {
+                        health.overflowed.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+                PushKind::Unsubscribe | PushKind::SUnsubscribe => {
+                    if ears.leaving.fetch_sub(1, Ordering::Relaxed) <= 0 {
+                        // The library takes it for an answer to some command,
+                        // so this connection's answers can't be trusted any
+                        // more; and the slots have moved.
+                        ears.is_gone.store(true, Ordering::Relaxed);
+                        ears.gone.notify_one();
+                    }
+                }
+                PushKind::Disconnection => {
+                    ears.is_gone.store(true, Ordering::Relaxed);
+                    ears.gone.notify_one();
+                }
+                _ => {}
+            }
+            Ok(())
+        }
+    }
+
+    /// Sees to it that backends can publish.
+    async fn install(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
+        match self.scripts.library.install(connection).await {
+            Ok(door) => {
+                if self.health.learn_door(&door)
+                    && let Door::Script(hash) = door
+                {
+                    info!(
+                        hash,
+                        "This Redis has no functions: backends publish with EVALSHA and this hash"
+                    );
+                }
+                Ok(())
+            }
+            Err(error) if super::script::is_connection_error(&error) => Err(error),
+            Err(error) => {
+                // Everything but FCALL works without it.
+                warn!(%error, "Backends can't FCALL pollux_publish: the library was refused");
+                Ok(())
+            }
+        }
+    }
+
+    fn probe_channel(&self) -> String {
+        let here = |channel: &String| {
+            self.slots.is_empty() || self.slots.binary_search(&slot(channel.as_bytes())).is_ok()
+        };
+        let mut channels = (0..200_000).map(|attempt| self.names.probe(&self.name, attempt));
+        channels.find(here).unwrap_or_default()
+    }
+
+    const fn is_sharded(&self) -> bool {
+        self.node.is_some()
+    }
+
+    fn check(&self, ears: &Ears, sent: u64) -> RedisResult<()> {
+        if ears.echo.load(Ordering::Relaxed) == sent {
+            return Ok(());
+        }
+        self.health.deaf.fetch_add(1, Ordering::Relaxed);
+        Err(io("a probe did not come back: the connection was deaf"))
+    }
+
+    async fn probe(
+        &self,
+        connection: &mut MultiplexedConnection,
+        channel: &str,
+        number: u64,
+    ) -> RedisResult<()> {
+        let verb = if self.is_sharded() {
+            "SPUBLISH"
+        } else {
+            "PUBLISH"
+        };
+        let mut publish = ::redis::cmd(verb);
+        publish.arg(channel).arg(number.to_string());
+        let heard: u64 = publish.query_async(connection).await?;
+        if heard == 0 {
+            self.health.deaf.fetch_add(1, Ordering::Relaxed);
+            return Err(io("the server has forgotten a subscription"));
+        }
+        Ok(())
+    }
+
+    /// False if the link must connect anew.
+    async fn obey(
+        &self,
+        connection: &mut MultiplexedConnection,
+        ears: &Ears,
+        order: Order,
+    ) -> RedisResult<bool> {
+        let link = self.id;
+        match order {
+            Order::Restart => return Ok(false),
+            Order::Firehose(channel) => {
+                connection.subscribe(&channel).await?;
+                drop(self.news.send(News::Firehose { link }));
+            }
+            Order::Listen(channels) => {
+                for batch in channels.chunks(BATCH) {
+                    match self.subscribe(connection, batch).await {
+                        Ok(()) => {
+                            let channels = batch.to_vec();
+                            drop(self.news.send(News::Listening { link, channels }));
+                        }
+                        Err(error) if is_elsewhere(&error) => {
+                            drop(self.news.send(News::Moved { link }));
+                        }
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
+            Order::Leave(channels) => {
+                for batch in channels.chunks(BATCH) {
+                    ears.leaving
+                        .fetch_add(i64::try_from(batch.len()).unwrap_or(0), Ordering::Relaxed);
+                    self.unsubscribe(connection, batch).await?;
+                }
+            }
+        }
+        Ok(!ears.is_gone.load(Ordering::Relaxed))
+    }
+
+    async fn subscribe(
+        &self,
+        connection: &mut MultiplexedConnection,
+        channels: &[String],
+    ) -> RedisResult<()> {
+        if self.is_sharded() {
+            return one_by_one(connection, "SSUBSCRIBE", channels).await;
+        }
+        connection.subscribe(channels).await
+    }
+
+    async fn unsubscribe(
+        &self,
+        connection: &mut MultiplexedConnection,
+        channels: &[String],
+    ) -> RedisResult<()> {
+        if self.is_sharded() {
+            return one_by_one(connection, "SUNSUBSCRIBE", channels).await;
+        }
+        connection.unsubscribe(channels).await
+    }
+}
+
+/// A command for each channel, sent without waiting for each other: channels
+/// of different slots can't share one, and the library counts on one answer a
+/// command.
+async fn one_by_one(
+    connection: &MultiplexedConnection,
+    verb: &str,
+    channels: &[String],
+) -> RedisResult<()> {
+    let commands: Vec<Cmd> = channels
+        .iter()
+        .map(|channel| {
+            let mut command = ::redis::cmd(verb);
+            command.arg(channel);
+            command
+        })
+        .collect();
+    let answers = commands.iter().map(|command| {
+        let mut connection = connection.clone();
+        async move { command.query_async::<Value>(&mut connection).await }
+    });
+    let answers = join_all(answers).await;
+    answers.into_iter().try_for_each(|answer| answer.map(drop))
+}
+
+/// Whether another server of the cluster has the channel.
+fn is_elsewhere(error: &RedisError) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Server(
+            ServerErrorKind::Moved
+                | ServerErrorKind::Ask
+                | ServerErrorKind::ClusterDown
+                | ServerErrorKind::TryAgain
+        )
+    )
+}
