@@ -135,9 +135,8 @@ impl Commands {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(ANSWER_TIMEOUT))
             .set_response_timeout(None);
-        ::redis::Client::open(info)?
-            .get_multiplexed_async_connection_with_config(&config)
-            .await
+        let client = ::redis::Client::open(info)?;
+        Box::pin(client.get_multiplexed_async_connection_with_config(&config)).await
     }
 
     /// Looks at an error: after some, connections must be made anew.
@@ -171,7 +170,7 @@ impl Commands {
             return Ok(Lane::Cluster(connection.clone()));
         }
         let connect = client.get_async_connection();
-        let connection = tokio::time::timeout(ANSWER_TIMEOUT, connect)
+        let connection = tokio::time::timeout(ANSWER_TIMEOUT, Box::pin(connect))
             .await
             .map_err(|_| io("the cluster does not answer"))??;
         open.cluster = Some(connection.clone());

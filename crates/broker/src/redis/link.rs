@@ -93,7 +93,7 @@ pub(super) struct Link {
     /// What connections are called.
     pub(super) name: String,
     pub(super) messages: mpsc::Sender<Message>,
-    pub(super) news: mpsc::UnboundedSender<News>,
+    pub(super) news: mpsc::Sender<News>,
     pub(super) health: Arc<Health>,
 }
 
@@ -110,6 +110,13 @@ struct Ears {
     leaving: AtomicI64,
 }
 
+impl Ears {
+    fn end(&self) {
+        self.is_gone.store(true, Ordering::Relaxed);
+        self.gone.notify_one();
+    }
+}
+
 impl Link {
     /// Listens for ever, until it is cancelled.
     pub(super) async fn run(self) {
@@ -121,7 +128,7 @@ impl Link {
             if connected {
                 backoff.reset();
             }
-            if self.news.send(News::Lost { link: self.id }).is_err() {
+            if self.news.send(News::Lost { link: self.id }).await.is_err() {
                 return;
             }
             let wait = backoff.next();
@@ -156,6 +163,11 @@ impl Link {
         self.install(&mut connection).await?;
         self.subscribe(&mut connection, std::slice::from_ref(&probe))
             .await?;
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the tracker never waits for a link; it asks for each stream at most once \
+                      in a linger, and no command here takes as long"
+        )]
         let (orders, mut queue) = mpsc::unbounded_channel();
         *connected = true;
         info!(link = self.id, address, "Listening to Redis");
@@ -165,7 +177,7 @@ impl Link {
             address,
             orders,
         };
-        if self.news.send(news).is_err() {
+        if self.news.send(news).await.is_err() {
             return Ok(());
         }
         let mut probes = tokio::time::interval(PROBE_EVERY);
@@ -202,9 +214,10 @@ impl Link {
             .set_connection_timeout(Some(ANSWER_TIMEOUT))
             .set_response_timeout(Some(ANSWER_TIMEOUT))
             .set_push_sender(self.receiver(ears, probe));
-        let mut connection = Client::open(info)?
-            .get_multiplexed_async_connection_with_config(&config)
-            .await?;
+        let client = Client::open(info)?;
+        // Boxed: the library's future is several kilobytes.
+        let mut connection =
+            Box::pin(client.get_multiplexed_async_connection_with_config(&config)).await?;
         let mut name = ::redis::cmd("CLIENT");
         name.arg("SETNAME").arg(&self.name);
         if let Err(error) = name.query_async::<Value>(&mut connection).await {
@@ -244,19 +257,15 @@ impl Link {
                         health.overflowed.fetch_add(1, Ordering::Relaxed);
                     }
                 }
-                PushKind::Unsubscribe | PushKind::SUnsubscribe => {
-                    if ears.leaving.fetch_sub(1, Ordering::Relaxed) <= 0 {
-                        // The library takes it for an answer to some command,
-                        // so this connection's answers can't be trusted any
-                        // more; and the slots have moved.
-                        ears.is_gone.store(true, Ordering::Relaxed);
-                        ears.gone.notify_one();
-                    }
+                // If nobody asked to leave, the slot has moved. The library
+                // takes this for an answer to some command, so the
+                // connection's answers can't be trusted any more.
+                PushKind::Unsubscribe | PushKind::SUnsubscribe
+                    if ears.leaving.fetch_sub(1, Ordering::Relaxed) <= 0 =>
+                {
+                    ears.end();
                 }
-                PushKind::Disconnection => {
-                    ears.is_gone.store(true, Ordering::Relaxed);
-                    ears.gone.notify_one();
-                }
+                PushKind::Disconnection => ears.end(),
                 _ => {}
             }
             Ok(())
@@ -292,6 +301,11 @@ impl Link {
         };
         let mut channels = (0..200_000).map(|attempt| self.names.probe(&self.name, attempt));
         channels.find(here).unwrap_or_default()
+    }
+
+    async fn tell(&self, news: News) {
+        // Without a tracker the link is about to be cancelled.
+        drop(self.news.send(news).await);
     }
 
     const fn is_sharded(&self) -> bool {
@@ -339,17 +353,17 @@ impl Link {
             Order::Restart => return Ok(false),
             Order::Firehose(channel) => {
                 connection.subscribe(&channel).await?;
-                drop(self.news.send(News::Firehose { link }));
+                self.tell(News::Firehose { link }).await;
             }
             Order::Listen(channels) => {
                 for batch in channels.chunks(BATCH) {
                     match self.subscribe(connection, batch).await {
                         Ok(()) => {
                             let channels = batch.to_vec();
-                            drop(self.news.send(News::Listening { link, channels }));
+                            self.tell(News::Listening { link, channels }).await;
                         }
                         Err(error) if is_elsewhere(&error) => {
-                            drop(self.news.send(News::Moved { link }));
+                            self.tell(News::Moved { link }).await;
                         }
                         Err(error) => return Err(error),
                     }

@@ -91,7 +91,8 @@ impl Place {
         match self {
             Self::Server(info) | Self::Cluster { like: info, .. } => Ok((**info).clone()),
             Self::Sentinels(client) => {
-                let ask = async { client.lock().await.async_get_client().await };
+                // Boxed: the library's future is several kilobytes.
+                let ask = async { Box::pin(client.lock().await.async_get_client()).await };
                 let client = tokio::time::timeout(DISCOVERY_TIMEOUT, ask)
                     .await
                     .map_err(|_| io("no sentinel answered in time"))??;

@@ -39,14 +39,16 @@ use tracing::warn;
 /// buffer for each connection.
 const MESSAGE_QUEUE: usize = 8_192;
 
+/// News that may wait; whoever has some waits for room.
+const NEWS_QUEUE: usize = 64;
+
 /// How often lingering streams, checks and retries are looked at.
 const TICK: Duration = Duration::from_millis(100);
 
 /// How often a cluster is asked for its slots, without any sign of a change.
 const MAP_EVERY: Duration = Duration::from_secs(5);
 
-/// What other tasks tell the tracker. No more are under way than there are
-/// readings, links and streams.
+/// What the tracker's own side tasks tell it.
 #[derive(Debug)]
 pub(super) enum Control {
     /// Streams were read; an error is one of the connection.
@@ -90,16 +92,16 @@ pub(super) struct Tracker {
     map_asked: bool,
     master_due: Instant,
     message_sender: mpsc::Sender<Message>,
-    control_sender: mpsc::UnboundedSender<Control>,
-    news_sender: mpsc::UnboundedSender<News>,
+    control_sender: mpsc::Sender<Control>,
+    news_sender: mpsc::Sender<News>,
 }
 
 /// What the tracker listens to.
 #[derive(Debug)]
 pub(super) struct Inputs {
     messages: mpsc::Receiver<Message>,
-    control: mpsc::UnboundedReceiver<Control>,
-    news: mpsc::UnboundedReceiver<News>,
+    control: mpsc::Receiver<Control>,
+    news: mpsc::Receiver<News>,
 }
 
 /// What a tracker is made of.
@@ -118,8 +120,8 @@ pub(super) struct Parts {
 impl Tracker {
     pub(super) fn new(parts: Parts) -> (Self, Inputs) {
         let (message_sender, messages) = mpsc::channel(MESSAGE_QUEUE);
-        let (control_sender, control) = mpsc::unbounded_channel();
-        let (news_sender, news) = mpsc::unbounded_channel();
+        let (control_sender, control) = mpsc::channel(NEWS_QUEUE);
+        let (news_sender, news) = mpsc::channel(NEWS_QUEUE);
         let now = Instant::now();
         let tracker = Self {
             routes: Routes::new(parts.place.is_cluster()),
@@ -524,7 +526,7 @@ impl Tracker {
             tokio::spawn(async move {
                 let master = place.locate().await;
                 let address = master.ok().map(|info| Place::address(&info));
-                drop(control.send(Control::Master(address)));
+                drop(control.send(Control::Master(address)).await);
             });
         }
     }

@@ -125,7 +125,7 @@ impl Tracker {
                 };
                 results.push((name, result));
             }
-            drop(control.send(Control::Read(results)));
+            drop(control.send(Control::Read(results)).await);
         });
     }
 

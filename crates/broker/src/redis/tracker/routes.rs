@@ -86,7 +86,7 @@ impl Tracker {
                     None
                 }
             };
-            drop(control.send(Control::Map(map)));
+            drop(control.send(Control::Map(map)).await);
         });
     }
 
