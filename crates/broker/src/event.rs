@@ -25,6 +25,9 @@ pub enum Event {
         position: Option<Position>,
         /// When this node's broker got it.
         received: Instant,
+        /// It was missed, and read from history: it comes late, together with
+        /// others.
+        late: bool,
     },
     /// Close the sessions with these identifiers.
     Disconnect(RemoteDisconnect),

@@ -225,6 +225,7 @@ impl Broker for MemoryBroker {
                 publication,
                 position: position.clone(),
                 received: now.at,
+                late: false,
             });
             Ok(position)
         })

@@ -98,6 +98,12 @@ pub struct Outbox {
     /// Bytes in `frames`.
     bytes: usize,
     next_ticket: u32,
+    /// Of the frames in `frames`, those that are no live publications: replies,
+    /// and what was read from history. They have a bound of their own, so that
+    /// a long replay does not make the next live frame one too many.
+    extra: u32,
+    /// Bytes in those.
+    extra_bytes: usize,
     /// Frames were dropped since the client was last told so.
     gap: bool,
 }
@@ -113,6 +119,8 @@ impl Default for Outbox {
             acked: None,
             bytes: 0,
             next_ticket: 0,
+            extra: 0,
+            extra_bytes: 0,
             gap: false,
         }
     }
@@ -192,8 +200,11 @@ impl Outbox {
         }
     }
 
-    /// Appends the reply to a command of the client's own.
+    /// Appends what comes in one go and not by somebody's choice of pace: the
+    /// reply to a command of the client's own, or what was read from history.
     pub fn push_reply(&mut self, frame: Frame, config: &PollConfig) -> Push {
+        self.extra = self.extra.saturating_add(1);
+        self.extra_bytes += frame.len();
         self.append(frame);
         if self.over(config, REPLY_ALLOWANCE) {
             self.forget_flushed();
@@ -352,8 +363,15 @@ impl Outbox {
     /// A frame that is larger than the bound by itself is not over it while it
     /// is alone: else one large publication would end every session it meets.
     fn over(&self, config: &PollConfig, factor: usize) -> bool {
-        self.frames.len() > config.max_frames.saturating_mul(factor)
-            || (self.bytes > config.max_bytes.saturating_mul(factor) && self.frames.len() > 1)
+        let (extra, extra_bytes) = match factor {
+            1 => (self.extra, self.extra_bytes),
+            _ => (0, 0),
+        };
+        let extra = usize::try_from(extra).unwrap_or(usize::MAX);
+        let frames = self.frames.len().saturating_sub(extra);
+        let bytes = self.bytes.saturating_sub(extra_bytes);
+        frames > config.max_frames.saturating_mul(factor)
+            || (bytes > config.max_bytes.saturating_mul(factor) && self.frames.len() > 1)
     }
 
     /// Makes room by believing that flushed batches arrived. A client with a
@@ -395,6 +413,11 @@ impl Outbox {
         if let Some(frame) = self.frames.pop_front() {
             self.bytes -= frame.len();
             self.first += 1;
+            // Which frames they were is not remembered; it is enough that no
+            // more are allowed for than are there.
+            let left = u32::try_from(self.frames.len()).unwrap_or(u32::MAX);
+            self.extra = self.extra.min(left);
+            self.extra_bytes = self.extra_bytes.min(self.bytes);
         }
     }
 

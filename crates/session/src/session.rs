@@ -16,6 +16,7 @@ pub use commands::Replay;
 use state::{Phase, State, Verdict, Waiter, Wakers};
 
 use crate::{
+    Overflow,
     config::PollConfig,
     deadlines::Deadlines,
     outbox::Push,
@@ -335,6 +336,29 @@ impl Session {
         position: Option<&Position>,
         now: Time,
     ) -> Delivered {
+        self.deliver_paced(identifier, frame, position, false, now)
+    }
+
+    /// The same for what was missed and comes late and all at once: it has the
+    /// bound of replies, because no client could have fetched it in time.
+    pub fn deliver_late(
+        self: &Arc<Self>,
+        identifier: &Identifier,
+        frame: &Frame,
+        position: Option<&Position>,
+        now: Time,
+    ) -> Delivered {
+        self.deliver_paced(identifier, frame, position, true, now)
+    }
+
+    fn deliver_paced(
+        self: &Arc<Self>,
+        identifier: &Identifier,
+        frame: &Frame,
+        position: Option<&Position>,
+        late: bool,
+        now: Time,
+    ) -> Delivered {
         let config = &self.shared.config;
         let mut state = self.state.lock();
         if state.phase != Phase::Open {
@@ -352,7 +376,13 @@ impl Session {
             }
             Way::Hold(_) => return self.overflow(state, now),
         }
-        let delivered = match state.outbox.push(frame.clone(), config) {
+        // What drops its oldest needs no other bound.
+        let pushed = if late && config.overflow == Overflow::Expire {
+            state.outbox.push_reply(frame.clone(), config)
+        } else {
+            state.outbox.push(frame.clone(), config)
+        };
+        let delivered = match pushed {
             Push::Stored => Delivered::Queued,
             Push::Dropped(frames) => Delivered::Dropped(frames),
             Push::Overflow => return self.overflow(state, now),

@@ -11,6 +11,7 @@ use super::{
     names::{Names, slot},
     place::{ANSWER_TIMEOUT, Place, io},
     script::{Door, Scripts},
+    tracker::is_lasting,
 };
 use ::redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, PushInfo, PushKind, RedisError,
@@ -160,6 +161,7 @@ impl Link {
         let ears = Arc::new(Ears::default());
         let probe = self.probe_channel();
         let mut connection = self.connect(info, &ears, &probe).await?;
+        self.check_role(&mut connection).await?;
         self.install(&mut connection).await?;
         self.subscribe(&mut connection, std::slice::from_ref(&probe))
             .await?;
@@ -286,12 +288,29 @@ impl Link {
                 }
                 Ok(())
             }
-            Err(error) if super::script::is_connection_error(&error) => Err(error),
-            Err(error) => {
+            Err(error) if is_lasting(&error) => {
                 // Everything but FCALL works without it.
                 warn!(%error, "Backends can't FCALL pollux_publish: the library was refused");
                 Ok(())
             }
+            // It is loading, or not the master any more.
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Replicas hear what their master announces, but later, and not what is
+    /// announced while they are cut off.
+    async fn check_role(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
+        let role = ::redis::cmd("ROLE").query_async::<Value>(connection).await;
+        match role {
+            Ok(Value::Array(role)) => match role.first() {
+                Some(Value::BulkString(role)) if role == b"slave" => {
+                    Err(io("the server is a replica"))
+                }
+                _ => Ok(()),
+            },
+            Err(error) if !is_lasting(&error) => Err(error),
+            _ => Ok(()),
         }
     }
 

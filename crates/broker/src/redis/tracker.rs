@@ -408,6 +408,7 @@ impl Tracker {
                             publication,
                             position: None,
                             received,
+                            late: false,
                         })
                         .await;
                     }
@@ -457,6 +458,7 @@ impl Tracker {
                         publication: Arc::new(publication),
                         position: None,
                         received,
+                        late: false,
                     })
                     .await;
                 }
@@ -482,6 +484,7 @@ impl Tracker {
             let repaired = u64::try_from(todo.repaired).unwrap_or(u64::MAX);
             self.health.repaired.fetch_add(repaired, Ordering::Relaxed);
         }
+        let late = todo.repaired > 0;
         for placed in todo.deliver {
             let Some(publication) = placed.publication else {
                 self.send(Event::Malformed(
@@ -494,6 +497,7 @@ impl Tracker {
                 publication,
                 position: Some(placed.stamp.position),
                 received: placed.received,
+                late,
             })
             .await;
         }

@@ -24,8 +24,9 @@ impl Runtime {
                     publication,
                     position,
                     received,
+                    late,
                 } => {
-                    self.fan_out(&publication, position.as_ref(), received)
+                    self.fan_out(&publication, position.as_ref(), received, late)
                         .await;
                 }
                 Event::Disconnect(command) => self.close_remotely(&command),
@@ -75,6 +76,7 @@ impl Runtime {
         publication: &Publication,
         position: Option<&Position>,
         received: Instant,
+        late: bool,
     ) {
         let size = publication.data.as_bytes().len();
         if size > self.max_publication_size {
@@ -104,7 +106,11 @@ impl Runtime {
             while let Some(chunk) = chunks.next() {
                 for session in chunk {
                     if excluded != Some(session.sid()) {
-                        let delivered = session.deliver(&identifier, &frame, position, at);
+                        let delivered = if late {
+                            session.deliver_late(&identifier, &frame, position, at)
+                        } else {
+                            session.deliver(&identifier, &frame, position, at)
+                        };
                         self.note(session, delivered);
                     }
                 }

@@ -250,3 +250,33 @@ fn a_cursor_beyond_what_was_sent_confirms_no_more_than_that() {
     assert_eq!(outbox.acknowledge(u64::MAX), 0);
     assert_eq!(numbers(&outbox.take().unwrap()), [1]);
 }
+
+#[test]
+fn a_long_replay_leaves_room_for_live_frames() {
+    let config = bounded(10, Overflow::Expire);
+    let mut outbox = Outbox::default();
+    for number in 1..=50 {
+        assert_eq!(outbox.push_reply(frame(number), &config), Push::Stored);
+    }
+    for number in 51..=60 {
+        assert_eq!(outbox.push(frame(number), &config), Push::Stored);
+    }
+    assert_eq!(outbox.push(frame(61), &config), Push::Overflow);
+}
+
+#[test]
+fn the_room_goes_with_the_replay() {
+    let config = bounded(10, Overflow::Expire);
+    let mut outbox = Outbox::default();
+    for number in 1..=50 {
+        outbox.push_reply(frame(number), &config);
+    }
+    let batch = outbox.take().unwrap();
+    outbox.flushed(batch.ticket, Time::ZERO);
+    outbox.confirm(batch.ticket);
+    assert!(outbox.is_empty());
+    for number in 51..=60 {
+        assert_eq!(outbox.push(frame(number), &config), Push::Stored);
+    }
+    assert_eq!(outbox.push(frame(61), &config), Push::Overflow);
+}
