@@ -141,7 +141,7 @@ impl RedisBroker {
         let call = self
             .scripts
             .publish
-            .call(self.names.channel(&publication.stream))
+            .of_stream(&self.names, &publication.stream)
             .arg(self.config.history_limit.to_string())
             .arg(self.config.history_ttl.as_millis().to_string())
             .arg(self.verb)

@@ -34,7 +34,7 @@ pub(super) async fn read(
     loop {
         let call = scripts
             .history
-            .call(names.channel(stream))
+            .of_stream(names, stream)
             .arg(format!("{from}-0"))
             .arg(PAGE.to_string());
         let mut lane = commands.pooled().await.map_err(unavailable)?;

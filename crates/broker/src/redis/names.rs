@@ -22,10 +22,15 @@ impl Names {
         &self.prefix
     }
 
-    /// A stream's channel, and what the names of its keys begin with. The
-    /// braces make Redis Cluster put all of them into one slot.
+    /// A stream's channel, and the key of its head. The braces make Redis
+    /// Cluster put all that is the stream's into one slot.
     pub(super) fn channel(&self, stream: &StreamName) -> String {
         format!("{}:{{{stream}}}", self.prefix)
+    }
+
+    /// The key of a stream's log.
+    pub(super) fn log(&self, stream: &StreamName) -> String {
+        format!("{}:{{{stream}}}:log", self.prefix)
     }
 
     /// The stream of a channel.

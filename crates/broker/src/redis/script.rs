@@ -2,6 +2,7 @@
 
 use super::{commands::Lane, config::RedisConfig, names::Names};
 use ::redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
+use pollux_protocol::StreamName;
 
 /// Raised with every change to what `publish.lua` does; a node replaces a
 /// library of a lower version, and leaves one of a higher version alone.
@@ -36,6 +37,11 @@ impl Script {
             keys: vec![key],
             arguments: Vec::new(),
         }
+    }
+
+    /// About a stream: with its head and its log.
+    pub(super) fn of_stream(&self, names: &Names, stream: &StreamName) -> Call<'_> {
+        self.call(names.channel(stream)).key(names.log(stream))
     }
 }
 

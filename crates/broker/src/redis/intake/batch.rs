@@ -125,7 +125,7 @@ impl Intake {
     }
 
     fn call(&self, entries: &[Entry], stream: &StreamName, parts: &[Part]) -> Call<'_> {
-        let mut call = self.with_settings(self.scripts.intake.call(self.names.channel(stream)));
+        let mut call = self.with_settings(self.scripts.intake.of_stream(&self.names, stream));
         for part in parts {
             let (ms, sequence) = entries.get(part.entry).map_or((0, 0), |entry| entry.number);
             call = call
@@ -146,9 +146,12 @@ impl Intake {
     }
 
     async fn publish_anyway(&self, publication: &Publication) -> RedisResult<()> {
-        let channel = self.names.channel(&publication.stream);
         let call = self
-            .with_settings(self.scripts.publish.call(channel))
+            .scripts
+            .publish
+            .of_stream(&self.names, &publication.stream);
+        let call = self
+            .with_settings(call)
             .arg("json")
             .arg(publication.data.as_bytes())
             .arg(publication.meta.to_json().unwrap_or_default());

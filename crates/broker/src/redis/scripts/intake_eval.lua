@@ -1,5 +1,5 @@
 -- For nodes: several publications of one stream, each told apart by where it
--- came from, in their order. KEYS: base. ARGV: limit, ttl, verb, then for each
+-- came from, in their order. KEYS: base, log. ARGV: limit, ttl, verb, then for each
 -- publication: ms, sequence, index, kind, data, meta. Returns for each whether
 -- it was published now (1) or had been before (0), or stops at the first one
 -- that fails and returns the error.

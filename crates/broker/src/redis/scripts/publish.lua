@@ -1,8 +1,10 @@
 -- Gives a publication its position, keeps it and announces it: one step, so
 -- that none of the three can happen without the others.
 --
--- `base` is `<prefix>:{<stream>}`: the stream's channel, and what its keys
--- begin with, so that all of them are in one slot of a cluster.
+-- `base` is `<prefix>:{<stream>}`: the stream's channel, the key of its head,
+-- and what its log's key begins with, so that all are in one slot of a cluster.
+-- The head is at the very key that callers name: while a cluster moves a slot,
+-- it runs a script where the keys are that were named.
 -- `settings` has: limit (publications kept), ttl (milliseconds they are kept),
 -- verb (PUBLISH, or SPUBLISH in a cluster).
 -- `data` is what was published; it is JSON if `is_json`, else any text.
@@ -54,7 +56,11 @@ local function publish(base, settings, data, is_json, meta, source)
     meta = nil
   end
 
-  local head, log = base .. ':head', base .. ':log'
+  local head, log = base, base .. ':log'
+  if settings.verb == 'SPUBLISH' then
+    -- Fails, before anything has changed, while only one of the two has moved.
+    redis.call('EXISTS', head, log)
+  end
   local known = redis.call('HMGET', head, 'epoch', 'offset', 'time', 'source')
   if source and not is_after(source, known[4]) then
     return {known[1], -1, known[3]}

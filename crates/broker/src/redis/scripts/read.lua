@@ -1,5 +1,5 @@
 -- What a node that has everything up to ARGV (epoch, offset, time) has missed.
--- KEYS: base. ARGV: epoch, offset, time, count. Returns nothing if there is no
+-- KEYS: base, log. ARGV: epoch, offset, time, count. Returns nothing if there is no
 -- head, else {epoch, offset, time, relation, low, entries}: the head; 'same' if
 -- the entries follow the node's, 'other' if the node knows another life of the
 -- stream, and then the entries are those with a later time; the first offset
@@ -8,7 +8,7 @@
 -- A server that came back from a copy may have forgotten publications that
 -- nodes have, and given their offsets to others. Then the stream gets a new
 -- epoch here, because the old offsets have two meanings.
-local head, log = KEYS[1] .. ':head', KEYS[1] .. ':log'
+local head, log = KEYS[1], KEYS[2]
 local epoch, offset, time, count = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local known = redis.call('HMGET', head, 'epoch', 'offset', 'time')
 if not known[1] then return {} end

@@ -84,7 +84,7 @@ impl Tracker {
             let calls: Vec<_> = wanted
                 .iter()
                 .map(|(name, mark)| {
-                    let call = scripts.read.call(names.channel(name));
+                    let call = scripts.read.of_stream(&names, name);
                     match mark {
                         None => call.arg("").arg("0").arg("0").arg("0"),
                         Some(mark) => call
