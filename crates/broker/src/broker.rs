@@ -124,6 +124,9 @@ pub enum BrokerError {
     /// This broker can't do it at all.
     #[error("do what this broker does not support")]
     Unsupported,
+    /// No publication can go to this stream, now or later.
+    #[error("use this stream: {0}")]
+    Stream(&'static str),
     /// What it was told to connect to makes no sense.
     #[error("set up the broker: {0}")]
     Config(String),

@@ -138,6 +138,7 @@ impl RedisBroker {
         &self,
         publication: &Publication,
     ) -> Result<Option<Position>, BrokerError> {
+        self.check(&publication.stream)?;
         let call = self
             .scripts
             .publish
@@ -154,6 +155,16 @@ impl RedisBroker {
         };
         let answer = self.within(publish).await?;
         reading::position(&answer)
+    }
+
+    /// In a cluster a name's hash tag ends at its first closing brace; one that
+    /// begins with it has none, and so no common slot for its keys.
+    fn check(&self, stream: &StreamName) -> Result<(), BrokerError> {
+        if self.is_cluster && stream.as_str().starts_with('}') {
+            let reason = "on a Redis Cluster a stream's name can't begin with a closing brace";
+            return Err(BrokerError::Stream(reason));
+        }
+        Ok(())
     }
 
     /// `PUBLISH` to the channel all nodes listen to.
@@ -223,7 +234,11 @@ impl Broker for RedisBroker {
         &'a self,
         stream: &'a StreamName,
     ) -> BoxFuture<'a, Result<Option<Position>, BrokerError>> {
-        match self.join(stream) {
+        let joined = self.join(stream);
+        if let Err(error) = self.check(stream) {
+            return Box::pin(std::future::ready(Err(error)));
+        }
+        match joined {
             Joined::Live(position) => Box::pin(std::future::ready(Ok(position))),
             Joined::Wait(ready) => Box::pin(async move {
                 ready.await.map_err(|_| BrokerError::Stopped)?;

@@ -156,6 +156,10 @@ impl BroadcastDoor {
             }
             let status = match error {
                 BrokerError::Unsupported => StatusCode::NOT_IMPLEMENTED,
+                BrokerError::Stream(reason) => {
+                    return Problem::because("stream", reason)
+                        .answer(StatusCode::UNPROCESSABLE_ENTITY);
+                }
                 _ => StatusCode::SERVICE_UNAVAILABLE,
             };
             Problem::because("broker", "the broker can't be reached; publish again").answer(status)

@@ -23,14 +23,19 @@ const BATCHES: usize = 4;
 /// Entries of one log in one reading.
 const ENTRIES: usize = 500;
 
-/// How long to wait after Redis could not be asked.
+/// How long to wait after Redis could not be asked at all.
 const PAUSE: Duration = Duration::from_millis(200);
+
+/// How long to wait after one stream could not be read.
+const RETRY: Duration = Duration::from_millis(300);
 
 /// Streams that wait to be read. Each at most once.
 #[derive(Debug, Default)]
 pub(super) struct Readings {
     waiting: VecDeque<StreamName>,
     batches: usize,
+    /// Those whose reading failed, and when to try again; in that order.
+    failed: VecDeque<(Instant, StreamName)>,
     /// Nothing is read before this.
     paused_until: Option<Instant>,
 }
@@ -59,6 +64,12 @@ impl Tracker {
         let now = Instant::now();
         if self.readings.paused_until.is_some_and(|until| until > now) {
             return;
+        }
+        while let Some((due, _)) = self.readings.failed.front()
+            && *due <= now
+        {
+            let failed = self.readings.failed.pop_front();
+            self.readings.waiting.extend(failed.map(|(_, name)| name));
         }
         while self.readings.batches < BATCHES && !self.readings.waiting.is_empty() {
             let count = self.readings.waiting.len().min(BATCH);
@@ -134,6 +145,9 @@ impl Tracker {
         results: Vec<(StreamName, Result<Option<Reading>, ()>)>,
     ) {
         self.readings.batches = self.readings.batches.saturating_sub(1);
+        if results.iter().all(|(_, result)| result.is_err()) {
+            self.readings.paused_until = Some(Instant::now() + PAUSE);
+        }
         for (name, result) in results {
             let todo = {
                 let mut streams = self.table.lock();
@@ -141,12 +155,12 @@ impl Tracker {
                 let Some(stream) = known.get_mut(&name) else {
                     continue;
                 };
-                stream.queued = false;
                 let Ok(reading) = result else {
-                    self.readings.paused_until = Some(Instant::now() + PAUSE);
-                    self.readings.queue(name.clone(), stream);
+                    let due = Instant::now() + RETRY;
+                    self.readings.failed.push_back((due, name));
                     continue;
                 };
+                stream.queued = false;
                 let todo = stream.state.read(reading);
                 if !todo.deliver.is_empty() {
                     stream.heard = Instant::now();
@@ -183,8 +197,9 @@ pub(crate) fn is_lasting(error: &::redis::RedisError) -> bool {
     use ::redis::{ErrorKind, ServerErrorKind};
     let is_server = matches!(
         error.kind(),
-        ErrorKind::Server(ServerErrorKind::ResponseError | ServerErrorKind::NoPerm)
-            | ErrorKind::Extension
+        ErrorKind::Server(
+            ServerErrorKind::ResponseError | ServerErrorKind::NoPerm | ServerErrorKind::CrossSlot
+        ) | ErrorKind::Extension
     );
     let is_passing = ["LOADING", "OOM", "CLUSTERDOWN", "TRYAGAIN", "BUSY"]
         .iter()
