@@ -5,6 +5,8 @@
 //! a message of its own back; a full queue is counted and told; and after every
 //! ending comes another attempt, for ever.
 
+mod ears;
+
 use super::{
     backoff::Backoff,
     health::Health,
@@ -14,21 +16,13 @@ use super::{
     tracker::is_lasting,
 };
 use ::redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, PushInfo, PushKind, RedisError,
-    RedisResult, ServerErrorKind, Value, aio::MultiplexedConnection,
+    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, RedisError, RedisResult,
+    ServerErrorKind, Value, aio::MultiplexedConnection,
 };
+use ears::Ears;
 use futures_util::future::join_all;
-use std::{
-    convert::Infallible,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
-    },
-};
-use tokio::{
-    sync::{Notify, mpsc},
-    time::MissedTickBehavior,
-};
+use std::sync::{Arc, atomic::Ordering};
+use tokio::{sync::mpsc, time::MissedTickBehavior};
 use tracing::{debug, info, warn};
 
 /// Channels in one command. Redis answers nobody else meanwhile.
@@ -96,26 +90,6 @@ pub(super) struct Link {
     pub(super) messages: mpsc::Sender<Message>,
     pub(super) news: mpsc::Sender<News>,
     pub(super) health: Arc<Health>,
-}
-
-/// What the connection's own task and the link share.
-#[derive(Debug, Default)]
-struct Ears {
-    /// The connection ended.
-    gone: Notify,
-    is_gone: AtomicBool,
-    /// The last probe that came back.
-    echo: AtomicU64,
-    /// Confirmations of leaving that are still to come. Below zero: the
-    /// server has ended subscriptions by itself.
-    leaving: AtomicI64,
-}
-
-impl Ears {
-    fn end(&self) {
-        self.is_gone.store(true, Ordering::Relaxed);
-        self.gone.notify_one();
-    }
 }
 
 impl Link {
@@ -188,7 +162,7 @@ impl Link {
         loop {
             tokio::select! {
                 biased;
-                () = ears.gone.notified() => return Err(io("the connection was closed")),
+                () = ears.ended() => return Err(io("the connection was closed")),
                 _ = probes.tick() => {
                     self.check(&ears, sent)?;
                     sent += 1;
@@ -215,7 +189,12 @@ impl Link {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(ANSWER_TIMEOUT))
             .set_response_timeout(Some(ANSWER_TIMEOUT))
-            .set_push_sender(self.receiver(ears, probe));
+            .set_push_sender(ears::receiver(
+                Arc::clone(ears),
+                Arc::clone(&self.health),
+                self.messages.clone(),
+                probe,
+            ));
         let client = Client::open(info)?;
         // Boxed: the library's future is several kilobytes.
         let mut connection =
@@ -227,51 +206,6 @@ impl Link {
             debug!(%error, "Could not name the connection");
         }
         Ok(connection)
-    }
-
-    /// What runs for each push, on the connection's own task: it must not wait.
-    fn receiver(
-        &self,
-        ears: &Arc<Ears>,
-        probe: &str,
-    ) -> impl Fn(PushInfo) -> Result<(), Infallible> + Send + Sync + 'static {
-        let ears = Arc::clone(ears);
-        let health = Arc::clone(&self.health);
-        let messages = self.messages.clone();
-        let probe = probe.as_bytes().to_vec();
-        move |push: PushInfo| {
-            match push.kind {
-                PushKind::Message | PushKind::SMessage => {
-                    let mut data = push.data.into_iter();
-                    let (Some(Value::BulkString(channel)), Some(Value::BulkString(body))) =
-                        (data.next(), data.next())
-                    else {
-                        return Ok(());
-                    };
-                    if channel == probe {
-                        let number = str::from_utf8(&body)
-                            .ok()
-                            .and_then(|text| text.parse().ok());
-                        ears.echo.store(number.unwrap_or(0), Ordering::Relaxed);
-                    } else if let Err(mpsc::error::TrySendError::Full(_)) =
-                        messages.try_send(Message { channel, body })
-                    {
-                        health.overflowed.fetch_add(1, Ordering::Relaxed);
-                    }
-                }
-                // If nobody asked to leave, the slot has moved. The library
-                // takes this for an answer to some command, so the
-                // connection's answers can't be trusted any more.
-                PushKind::Unsubscribe | PushKind::SUnsubscribe
-                    if ears.leaving.fetch_sub(1, Ordering::Relaxed) <= 0 =>
-                {
-                    ears.end();
-                }
-                PushKind::Disconnection => ears.end(),
-                _ => {}
-            }
-            Ok(())
-        }
     }
 
     /// Sees to it that backends can publish.
@@ -332,7 +266,7 @@ impl Link {
     }
 
     fn check(&self, ears: &Ears, sent: u64) -> RedisResult<()> {
-        if ears.echo.load(Ordering::Relaxed) == sent {
+        if ears.echo() == sent {
             return Ok(());
         }
         self.health.deaf.fetch_add(1, Ordering::Relaxed);
@@ -390,13 +324,12 @@ impl Link {
             }
             Order::Leave(channels) => {
                 for batch in channels.chunks(BATCH) {
-                    ears.leaving
-                        .fetch_add(i64::try_from(batch.len()).unwrap_or(0), Ordering::Relaxed);
+                    ears.expect_leaving(batch.len());
                     self.unsubscribe(connection, batch).await?;
                 }
             }
         }
-        Ok(!ears.is_gone.load(Ordering::Relaxed))
+        Ok(!ears.have_ended())
     }
 
     async fn subscribe(

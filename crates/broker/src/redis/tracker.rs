@@ -3,22 +3,25 @@
 //! It knows which link listens to which stream, what each stream's last
 //! delivered position is, and reads from the log what the links have missed.
 
+mod listening;
+mod messages;
 mod readings;
 mod routes;
+mod upkeep;
 
 use super::{
     commands::Commands,
     config::RedisConfig,
     health::Health,
-    link::{Link, LinkId, Message, News, Order},
+    link::{LinkId, Message, News, Order},
     names::Names,
     place::Place,
     script::Scripts,
-    state::{Placed, Reading, Todo},
+    state::Reading,
     table::{Phase, Table},
 };
 use crate::event::Event;
-use pollux_protocol::{Announcement, Inbound, StreamName};
+use pollux_protocol::StreamName;
 use readings::Readings;
 pub(super) use readings::is_lasting;
 use routes::Routes;
@@ -32,7 +35,7 @@ use tokio::{
     sync::mpsc,
     time::{Instant, MissedTickBehavior},
 };
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::DropGuard;
 use tracing::warn;
 
 /// Messages that may wait for this node. Behind it stands Redis's own output
@@ -268,332 +271,4 @@ impl Tracker {
         // A closed queue ends the loop.
         drop(self.events.send(event).await);
     }
-
-    fn open_link(&mut self, node: Option<(::redis::ConnectionInfo, Vec<u16>)>) -> LinkId {
-        let id = self.next_link;
-        self.next_link += 1;
-        let (node, slots) = node.map_or((None, Vec::new()), |(node, slots)| (Some(node), slots));
-        let link = Link {
-            id,
-            place: Arc::clone(&self.place),
-            node,
-            slots,
-            names: self.names.clone(),
-            scripts: Arc::clone(&self.scripts),
-            name: format!("pollux-{}", self.config.node),
-            messages: self.message_sender.clone(),
-            news: self.news_sender.clone(),
-            health: Arc::clone(&self.health),
-        };
-        let stop = CancellationToken::new();
-        tokio::spawn(stop.clone().run_until_cancelled_owned(link.run()));
-        let connection = Connection {
-            address: String::new(),
-            orders: None,
-            _stop: stop.drop_guard(),
-        };
-        self.links.insert(id, connection);
-        id
-    }
-
-    /// One link hears the channel that all nodes hear.
-    fn ask_for_firehose(&mut self) {
-        let chosen = self.routes.link_of(&self.config.channel);
-        if let (Some((before, true)), Some(chosen)) = (self.firehose, chosen)
-            && before == chosen
-        {
-            return;
-        }
-        let Some(chosen) = chosen else { return };
-        self.firehose = Some((chosen, false));
-        if let Some(orders) = self.orders(chosen) {
-            drop(orders.send(Order::Firehose(self.config.channel.clone())));
-        }
-    }
-
-    fn orders(&self, link: LinkId) -> Option<&mpsc::UnboundedSender<Order>> {
-        self.links.get(&link)?.orders.as_ref()
-    }
-
-    /// Asks links for streams that are new.
-    fn listen_to_fresh(&mut self) {
-        let fresh = std::mem::take(&mut self.table.lock().fresh);
-        self.ask_links(fresh.into_iter());
-    }
-
-    /// Asks a link for all streams that it should listen to.
-    fn listen_again(&mut self, link: LinkId) {
-        let streams = self.table.lock();
-        let names: Vec<_> = streams
-            .known
-            .iter()
-            .filter(|(_, stream)| stream.link == Some(link) || stream.link.is_none())
-            .map(|(name, _)| name.clone())
-            .collect();
-        drop(streams);
-        self.ask_links(names.into_iter());
-    }
-
-    fn ask_links(&mut self, names: impl Iterator<Item = StreamName>) {
-        let mut by_link: HashMap<LinkId, Vec<String>> = HashMap::new();
-        let mut streams = self.table.lock();
-        for name in names {
-            let Some(stream) = streams.known.get_mut(&name) else {
-                continue;
-            };
-            let channel = self.names.channel(&name);
-            stream.link = self.routes.link_of(&channel);
-            let Some(link) = stream.link else { continue };
-            let is_connected = self
-                .links
-                .get(&link)
-                .is_some_and(|link| link.orders.is_some());
-            if stream.phase == Phase::Unsent && is_connected {
-                stream.phase = Phase::Sent;
-                by_link.entry(link).or_default().push(channel);
-            }
-        }
-        drop(streams);
-        for (link, channels) in by_link {
-            if let Some(orders) = self.orders(link) {
-                drop(orders.send(Order::Listen(channels)));
-            }
-        }
-    }
-
-    /// From now on nothing is missed on these channels; what was missed before
-    /// is read.
-    fn on_listening(&mut self, link: LinkId, channels: &[String]) {
-        let now = Instant::now();
-        let mut streams = self.table.lock();
-        for channel in channels {
-            let Some(name) = self.names.stream(channel.as_bytes()) else {
-                continue;
-            };
-            let Some(stream) = streams.known.get_mut(&name) else {
-                continue;
-            };
-            if stream.link != Some(link) {
-                continue;
-            }
-            stream.phase = Phase::Listening;
-            if stream.state.is_new() {
-                let due = now + spread(self.config.check_interval);
-                self.checks.push_back((due, name.clone()));
-            }
-            self.readings.want(name, stream);
-        }
-        drop(streams);
-        self.read_some();
-    }
-
-    async fn on_message(&mut self, message: Message) {
-        self.health.messages.fetch_add(1, Ordering::Relaxed);
-        let received = Instant::now();
-        if message.channel == self.config.channel.as_bytes() {
-            return self.on_firehose(&message.body, received).await;
-        }
-        let Some(name) = self.names.stream(&message.channel) else {
-            return;
-        };
-        if !self.table.lock().known.contains_key(&name) {
-            return;
-        }
-        match Announcement::parse(name.clone(), &message.body) {
-            Ok(announcement) => {
-                let publication = Arc::new(announcement.publication);
-                match announcement.stamp {
-                    None => {
-                        self.send(Event::Delivery {
-                            publication,
-                            position: None,
-                            received,
-                            late: false,
-                        })
-                        .await;
-                    }
-                    Some(stamp) => {
-                        let placed = Placed {
-                            stamp,
-                            publication: Some(publication),
-                            received,
-                        };
-                        self.on_placed(name, placed).await;
-                    }
-                }
-            }
-            // The log has the same; whoever reads it steps over it.
-            Err(error) => self.send(Event::Malformed(error)).await,
-        }
-    }
-
-    async fn on_placed(&mut self, name: StreamName, placed: Placed) {
-        let received = placed.received;
-        let todo = {
-            let mut streams = self.table.lock();
-            let Some(stream) = streams.known.get_mut(&name) else {
-                return;
-            };
-            let todo = stream.state.hear(placed);
-            if !todo.deliver.is_empty() {
-                stream.heard = received;
-            }
-            if todo.read {
-                self.readings.queue(name.clone(), stream);
-            }
-            todo
-        };
-        let reads = todo.read;
-        self.carry_out(&name, todo).await;
-        if reads {
-            self.read_some();
-        }
-    }
-
-    async fn on_firehose(&self, body: &[u8], received: Instant) {
-        match Inbound::parse(body) {
-            Ok(Inbound::Publications(publications)) => {
-                for publication in publications {
-                    self.send(Event::Delivery {
-                        publication: Arc::new(publication),
-                        position: None,
-                        received,
-                        late: false,
-                    })
-                    .await;
-                }
-            }
-            Ok(Inbound::Disconnect(command)) => self.send(Event::Disconnect(command)).await,
-            Err(error) => self.send(Event::Malformed(error)).await,
-        }
-    }
-
-    /// Tells the node what is to be delivered, and what is lost.
-    async fn carry_out(&self, name: &StreamName, todo: Todo) {
-        if let Some(missed) = todo.missed {
-            self.health
-                .missed
-                .fetch_add(missed.max(1), Ordering::Relaxed);
-            self.send(Event::Gap {
-                stream: Some(name.clone()),
-                missed,
-            })
-            .await;
-        }
-        if todo.repaired > 0 {
-            let repaired = u64::try_from(todo.repaired).unwrap_or(u64::MAX);
-            self.health.repaired.fetch_add(repaired, Ordering::Relaxed);
-        }
-        let late = todo.repaired > 0;
-        for placed in todo.deliver {
-            let Some(publication) = placed.publication else {
-                self.send(Event::Malformed(
-                    pollux_protocol::PublicationError::unreadable(),
-                ))
-                .await;
-                continue;
-            };
-            self.send(Event::Delivery {
-                publication,
-                position: Some(placed.stamp.position),
-                received: placed.received,
-                late,
-            })
-            .await;
-        }
-    }
-
-    async fn on_tick(&mut self) {
-        let now = Instant::now();
-        self.leave_idle(now);
-        self.check_silent(now);
-        let overflowed = self.health.overflowed.swap(0, Ordering::Relaxed);
-        if overflowed > 0 {
-            warn!(
-                overflowed,
-                "This node is too slow for Redis; what it left out is read from history"
-            );
-            self.read_all();
-            self.send(Event::Gap {
-                stream: None,
-                missed: overflowed,
-            })
-            .await;
-        }
-        self.read_some();
-        if self.place.is_cluster() && self.map_due <= now && !self.map_asked {
-            self.ask_for_map(now);
-        }
-        if matches!(*self.place, Place::Sentinels(_)) && self.master_due <= now {
-            self.master_due = now + self.config.discovery_interval;
-            let (place, control) = (Arc::clone(&self.place), self.control_sender.clone());
-            tokio::spawn(async move {
-                let master = place.locate().await;
-                let address = master.ok().map(|info| Place::address(&info));
-                drop(control.send(Control::Master(address)).await);
-            });
-        }
-    }
-
-    fn read_all(&mut self) {
-        for (name, stream) in &mut self.table.lock().known {
-            if stream.phase == Phase::Listening {
-                self.readings.want(name.clone(), stream);
-            }
-        }
-    }
-
-    fn leave_idle(&self, now: Instant) {
-        let gone = self.table.lock().expire(now);
-        let mut by_link: HashMap<LinkId, Vec<String>> = HashMap::new();
-        for (name, stream) in gone {
-            if let (Some(link), Phase::Sent | Phase::Listening) = (stream.link, stream.phase) {
-                by_link
-                    .entry(link)
-                    .or_default()
-                    .push(self.names.channel(&name));
-            }
-        }
-        for (link, channels) in by_link {
-            if let Some(orders) = self.orders(link) {
-                drop(orders.send(Order::Leave(channels)));
-            }
-        }
-    }
-
-    /// Compares streams with their logs that said nothing for a while: the
-    /// last publication before a silence may be what was missed.
-    fn check_silent(&mut self, now: Instant) {
-        let every = self.config.check_interval;
-        let mut streams = self.table.lock();
-        while let Some((due, _)) = self.checks.front() {
-            if *due > now {
-                break;
-            }
-            let Some((_, name)) = self.checks.pop_front() else {
-                break;
-            };
-            let Some(stream) = streams.known.get_mut(&name) else {
-                continue;
-            };
-            let silent_since = stream.heard + every;
-            let next = if silent_since > now {
-                silent_since
-            } else {
-                if stream.phase == Phase::Listening {
-                    self.readings.want(name.clone(), stream);
-                }
-                now + every
-            };
-            self.checks.push_back((next, name));
-        }
-    }
-}
-
-/// A random half to whole of the time, so that streams that were subscribed
-/// together are not checked together.
-fn spread(time: Duration) -> Duration {
-    let mut random = [0; 1];
-    let share = getrandom::fill(&mut random).map_or(0, |()| random[0]);
-    time / 2 + time * u32::from(share) / 510
 }
