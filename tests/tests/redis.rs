@@ -163,11 +163,17 @@ async fn what_one_node_took_is_replayed_by_another() -> Result<()> {
     let line = frames::subscribe_with_history(&frames::public("a"), &json!({"since": 0}));
     let frames = poller.poll_with(&line).await?.frames;
     assert_eq!(frames::messages(&frames), [1, 2, 3]);
-    let offsets: Vec<_> = frames.iter().filter_map(|frame| frame["offset"].as_u64()).collect();
+    let offsets: Vec<_> = frames
+        .iter()
+        .filter_map(|frame| frame["offset"].as_u64())
+        .collect();
     assert_eq!(offsets, [1, 2, 3]);
     nodes[0].publish("a", &4.into()).await?;
     let message = &poller.poll().await?.frames[0];
-    assert_eq!((&message["message"], &message["offset"]), (&json!(4), &json!(4)));
+    assert_eq!(
+        (&message["message"], &message["offset"]),
+        (&json!(4), &json!(4))
+    );
     Ok(())
 }
 

@@ -89,7 +89,7 @@ impl RedisBroker {
         // In a cluster only the slot's own server carries it.
         let verb = if is_cluster { "SPUBLISH" } else { "PUBLISH" };
         let names = Names::new(&config.prefix);
-        let scripts = Arc::new(Scripts::new(&config, &names, verb));
+        let scripts = Arc::new(Scripts::new(&config, verb));
         let commands = Arc::new(Commands::new(Arc::clone(&place)));
         let table = Arc::new(Table::new(config.linger));
         let health = Arc::new(Health::default());
@@ -257,6 +257,7 @@ impl Broker for RedisBroker {
         since: Since,
     ) -> BoxFuture<'a, Result<History, HistoryError>> {
         Box::pin(async move {
+            self.check(stream)?;
             let read = history::read(&self.commands, &self.scripts, &self.names, stream, since);
             tokio::time::timeout(ANSWER_TIMEOUT, read)
                 .await

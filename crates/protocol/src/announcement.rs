@@ -26,11 +26,30 @@ pub struct Stamp {
     pub time: u64,
 }
 
+/// An entry of the broker's intake, and the index of a publication in it: `<ms>-<sequence>-<index>`.
+/// Two publications with the same source are one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Source(u128);
+
+impl Source {
+    /// Reads a source. Numbers that no real one has are cut off.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut numbers = text.splitn(3, '-').map(str::parse::<u64>);
+        let mut next = || numbers.next()?.ok().map(u128::from);
+        let (ms, sequence, index) = (next()?, next()?, next()?);
+        Some(Self(
+            (ms << 64) | ((sequence & 0xffff_ffff_ffff) << 16) | (index & 0xffff),
+        ))
+    }
+}
+
 /// A publication as the broker announced it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Announcement {
     /// `None` for a transient one.
     pub stamp: Option<Stamp>,
+    /// What it was made from, if that can be published twice.
+    pub source: Option<Source>,
     /// What was published.
     pub publication: Publication,
 }
@@ -41,7 +60,7 @@ impl Announcement {
         let text = str::from_utf8(body)
             .map_err(|error| PublicationError::not_utf8(body, error.valid_up_to()))?;
         let (mut epoch, mut offset, mut time) = (None, None, None);
-        let (mut data, mut json, mut meta) = (None, None, None);
+        let (mut data, mut json, mut meta, mut source) = (None, None, None, None);
         if Shape::of(text) != Shape::Object {
             let shape = Shape::of(text);
             return Err(PublicationError::wrong_type(
@@ -57,6 +76,7 @@ impl Announcement {
             "data" => data = Some(value),
             "json" => json = Some(value),
             "meta" => meta = json::present(value),
+            "source" => source = json::text(value).ok().and_then(|text| Source::parse(&text)),
             _ => {}
         })
         .map_err(|error| PublicationError::syntax(&error))?;
@@ -80,7 +100,11 @@ impl Announcement {
             }),
             _ => None,
         };
-        Ok(Self { stamp, publication })
+        Ok(Self {
+            stamp,
+            source,
+            publication,
+        })
     }
 }
 
@@ -171,6 +195,18 @@ mod tests {
             "\"null\""
         );
         assert_eq!(parse(r#"{"data":"x"}"#).unwrap().stamp, None);
+    }
+
+    #[test]
+    fn sources_are_told_apart() {
+        let told = parse(r#"{"epoch":"e","offset":1,"source":"17-3-1","data":"1"}"#).unwrap();
+        assert_eq!(told.source, Source::parse("17-3-1"));
+        for other in ["17-3-2", "17-4-1", "18-3-1"] {
+            assert_ne!(told.source, Source::parse(other));
+        }
+        for wrong in ["", "17-3", "17-x-1", "a"] {
+            assert_eq!(Source::parse(wrong), None);
+        }
     }
 
     #[test]

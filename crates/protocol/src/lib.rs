@@ -20,10 +20,12 @@ pub mod action_cable;
 
 mod signed_stream;
 
+pub mod sse;
+
 pub use action_cable::{
     Channel, Command, CommandError, DisconnectReason, HistoryRequest, IdentifierError, StreamRef,
 };
-pub use announcement::{Announcement, Stamp};
+pub use announcement::{Announcement, Source, Stamp};
 pub use frame::Frame;
 pub use inbound::{Inbound, RemoteDisconnect};
 pub use jsonl::lines;

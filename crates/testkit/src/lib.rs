@@ -1,30 +1,48 @@
 //! Starts real nodes and Redis servers for tests, speaks bytes with them, and checks continuity.
 //!
-//! * [`Node`] and [`Redis`] are processes that die with their handle.
+//! * [`Node`] and [`Redis`] are processes that die with their handle; [`Sentinels`] and
+//!   [`RedisCluster`] are several of them.
+//! * [`Nginx`] stands in front of nodes, with the bundled configuration.
+//! * [`Gate`] is a way between two processes that can be closed.
+//! * [`RedisClient`] publishes at speed and says what is certain about a command that failed.
 //! * [`Connection`] is an HTTP/1.1 client that hides nothing and misbehaves on demand.
 //! * [`Poller`] is a long-poll client with a [`Fault`] for every way to lose an answer.
 //! * [`Continuity`] says exactly what a reader lost, got twice or got out of order.
+//! * [`Traffic`] keeps publishers and readers busy while a test breaks things.
 //! * [`assert_eventually!`] is the only way to wait for something.
 
+mod cable;
 mod chance;
 mod continuity;
+mod events;
 pub mod frames;
+mod gate;
 mod http;
 mod memory;
 mod metrics;
+mod nginx;
 mod node;
 mod poller;
 mod process;
 mod redis;
+mod traffic;
 mod wait;
 
+pub use cable::{Cable, PROTOCOLS, Said};
 pub use chance::Chance;
 pub use continuity::{Continuity, Finding, Report};
+pub use events::{Event, EventStream};
+pub use gate::Gate;
 pub use http::{Connection, Request, Response};
 pub use metrics::Metrics;
+pub use nginx::{Nginx, NginxBuilder, Upstream};
 pub use node::{Node, NodeBuilder, free_port, run};
 pub use poller::{Answer, Fault, PATIENCE, Parked, Poller};
 pub use process::Log;
-pub use redis::Redis;
+pub use redis::{
+    Certificates, ClusterClient, CommandError, Redis, RedisBuilder, RedisClient, RedisCluster,
+    Reply, Sentinels,
+};
+pub use traffic::{Door, Outcome, Server, Traffic};
 #[doc(hidden)]
 pub use wait::{CHECK_EVERY, Deadline};

@@ -125,6 +125,19 @@ impl Node {
         }
     }
 
+    /// Waits until it says that it is ready.
+    ///
+    /// # Errors
+    /// It does not in time; the message has its log.
+    pub async fn ready(&self) -> Result<()> {
+        let deadline = Deadline::within(PATIENCE);
+        while self.get("/ready").await?.status != 200 {
+            anyhow::ensure!(!deadline.is_over(), "not ready\n{}", self.log().text());
+            deadline.pause().await;
+        }
+        Ok(())
+    }
+
     /// Scrapes the metrics.
     ///
     /// # Errors
@@ -191,6 +204,22 @@ impl Node {
     /// The system won't say.
     pub fn is_running(&mut self) -> Result<bool> {
         Ok(self.process.ended()?.is_none())
+    }
+
+    /// Makes it silent (`SIGSTOP`); its connections stay.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn pause(&mut self) -> Result<()> {
+        self.process.signal("STOP")
+    }
+
+    /// Ends a pause.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn resume(&mut self) -> Result<()> {
+        self.process.signal("CONT")
     }
 
     /// Ends it as a crash would (`SIGKILL`).

@@ -1,69 +1,118 @@
-//! A real Redis server that can go away and come back.
+//! Real Redis servers that can go away and come back.
 
-use crate::{free_port, process::Process};
-use anyhow::{Context, Result, bail};
+mod builder;
+mod certificates;
+mod client;
+mod cluster;
+mod reply;
+mod sentinels;
+
+pub use builder::RedisBuilder;
+pub use certificates::Certificates;
+pub use client::{CommandError, RedisClient};
+pub use cluster::{ClusterClient, RedisCluster};
+pub use reply::Reply;
+pub use sentinels::Sentinels;
+pub(crate) use sentinels::master_by_majority;
+
+use crate::{Log, process::Process};
+use anyhow::{Context, Result, bail, ensure};
+use builder::Role;
 use std::{
+    net::{Ipv4Addr, SocketAddr},
     process::{Command, Stdio},
     time::Duration,
 };
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-/// How long a server may take to answer its first ping.
+/// How long a server may take to answer its first ping, or to end in good order.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// A free port may be taken by somebody else before the server binds it.
-const PORTS_TO_TRY: usize = 5;
 
 /// A running server. Dropping it ends it.
 #[derive(Debug)]
 pub struct Redis {
     port: u16,
     folder: TempDir,
+    /// What a client must say to be let in.
+    login: Option<Login>,
+    /// What a client must trust and show, if the server speaks TLS.
+    certificates: Option<Certificates>,
+    role: Role,
     /// `None` while it is stopped.
     process: Option<Process>,
 }
 
+#[derive(Debug, Clone)]
+struct Login {
+    /// `None` for the user that every server has.
+    user: Option<String>,
+    password: String,
+}
+
 impl Redis {
+    /// A server with other settings.
+    #[must_use]
+    pub fn builder() -> RedisBuilder {
+        RedisBuilder::default()
+    }
+
     /// Starts a server that keeps nothing on disk.
     ///
     /// # Errors
     /// There is no `redis-server`, or it does not start.
     pub async fn spawn() -> Result<Self> {
-        let mut last = None;
-        for _ in 0..PORTS_TO_TRY {
-            let mut redis = Self {
-                port: free_port()?,
-                folder: TempDir::new()?,
-                process: None,
-            };
-            match redis.start().await {
-                Ok(()) => return Ok(redis),
-                Err(error) => last = Some(error),
-            }
-        }
-        Err(last.context("no port was tried")?)
+        Self::builder().spawn().await
     }
 
-    /// Its URL.
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    /// Its URL, with user and password. With TLS the host is `localhost`, as in its certificate.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}/0", self.port)
+        let (scheme, host) = match self.certificates {
+            Some(_) => ("rediss", "localhost"),
+            None => ("redis", "127.0.0.1"),
+        };
+        let login = match &self.login {
+            Some(Login { user, password }) => {
+                format!("{}:{password}@", user.as_deref().unwrap_or_default())
+            }
+            None => String::new(),
+        };
+        format!("{scheme}://{login}{host}:{}/0", self.port)
     }
 
-    /// Starts it again, on the same port.
+    /// The certificates, if it speaks TLS.
+    #[must_use]
+    pub fn certificates(&self) -> Option<&Certificates> {
+        self.certificates.as_ref()
+    }
+
+    /// What it has logged since it was started; empty while it is stopped.
+    #[must_use]
+    pub fn log(&self) -> Log {
+        let process = self.process.as_ref();
+        process.map_or_else(Log::default, |process| process.log().clone())
+    }
+
+    /// Starts it again, on the same port, and waits until it answers.
     ///
     /// # Errors
     /// It does not start.
     pub async fn start(&mut self) -> Result<()> {
         let mut command = Command::new("redis-server");
-        command
-            .args(["--bind", "127.0.0.1", "--port", &self.port.to_string()])
-            .args(["--save", "", "--appendonly", "no", "--dir"])
-            .arg(self.folder.path());
+        command.arg(self.folder.path().join("redis.conf"));
+        if self.role == Role::Sentinel {
+            command.arg("--sentinel");
+        }
         let mut process = Process::spawn(command)?;
         let deadline = Instant::now() + START_TIMEOUT;
-        while self.cli(&["PING"]).await.ok().as_deref() != Some("PONG") {
+        while !self.answers().await {
             if process.ended()?.is_some() || Instant::now() >= deadline {
                 bail!("Redis does not start\n{}", process.log().text());
             }
@@ -82,15 +131,24 @@ impl Redis {
         self.process = None;
     }
 
+    /// Ends it in good order (`SIGTERM`) and waits for that.
+    ///
+    /// # Errors
+    /// It does not run, or does not end in time.
+    pub async fn terminate(&mut self) -> Result<()> {
+        let mut process = self.process.take().context("Redis is stopped")?;
+        process.signal("TERM")?;
+        let status = process.wait(START_TIMEOUT).await?;
+        ensure!(status.success(), "{status}\n{}", process.log().text());
+        Ok(())
+    }
+
     /// Makes it silent; its connections stay.
     ///
     /// # Errors
     /// It does not run.
     pub fn pause(&mut self) -> Result<()> {
-        self.process
-            .as_mut()
-            .context("Redis is stopped")?
-            .signal("STOP")
+        self.signal("STOP")
     }
 
     /// Ends a pause.
@@ -98,10 +156,7 @@ impl Redis {
     /// # Errors
     /// It does not run.
     pub fn resume(&mut self) -> Result<()> {
-        self.process
-            .as_mut()
-            .context("Redis is stopped")?
-            .signal("CONT")
+        self.signal("CONT")
     }
 
     /// `redis-cli PUBLISH`. Returns how many connections heard it.
@@ -121,10 +176,23 @@ impl Redis {
     /// It failed.
     pub async fn cli(&self, arguments: &[&str]) -> Result<String> {
         let mut command = Command::new("redis-cli");
-        command
-            .args(["-h", "127.0.0.1", "-p", &self.port.to_string()])
-            .args(arguments);
-        command.stdin(Stdio::null());
+        command.args(["-e", "-h", "127.0.0.1", "-p", &self.port.to_string()]);
+        if let Some(login) = &self.login {
+            // Not as an argument, which makes redis-cli warn.
+            command.env("REDISCLI_AUTH", &login.password);
+            if let Some(user) = &login.user {
+                command.args(["--user", user]);
+            }
+        }
+        if let Some(certificates) = &self.certificates {
+            command.arg("--tls").arg("--cacert").arg(certificates.ca());
+            command
+                .arg("--cert")
+                .arg(certificates.client_certificate())
+                .arg("--key")
+                .arg(certificates.client_key());
+        }
+        command.args(arguments).stdin(Stdio::null());
         // A paused server never answers, and that must not stop the test's other tasks.
         let output = tokio::task::spawn_blocking(move || command.output()).await??;
         let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
@@ -136,21 +204,27 @@ impl Redis {
         }
         Ok(text)
     }
+
+    fn login(&self) -> Option<&Login> {
+        self.login.as_ref()
+    }
+
+    fn signal(&mut self, name: &str) -> Result<()> {
+        let process = self.process.as_mut();
+        process.context("Redis is stopped")?.signal(name)
+    }
+
+    /// Whether it answers, and has read what it keeps on disk.
+    async fn answers(&self) -> bool {
+        if self.certificates.is_some() {
+            return self.cli(&["PING"]).await.is_ok();
+        }
+        match RedisClient::connect(self).await {
+            Ok(mut client) => client.command(&["PING"]).await.is_ok(),
+            Err(_) => false,
+        }
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_server_stops_and_comes_back() {
-        let mut redis = Redis::spawn().await.unwrap();
-        assert_eq!(redis.publish("nobody", "hears").await.unwrap(), 0);
-        redis.stop();
-        assert!(redis.cli(&["PING"]).await.is_err());
-        redis.start().await.unwrap();
-        redis.pause().unwrap();
-        redis.resume().unwrap();
-        assert_eq!(redis.cli(&["PING"]).await.unwrap(), "PONG");
-    }
-}
+mod tests;

@@ -5,7 +5,8 @@
 //! first of all what the dead one had read and not acknowledged. Each entry
 //! carries its id into the publish script, which does nothing for an id that a
 //! stream has had already; so it does not matter how far the dead one came, or
-//! that it was not dead but slow.
+//! that it was not dead but slow. Where a failover has made Redis forget that,
+//! nodes still know the ids of what they delivered last.
 
 mod batch;
 mod entry;
@@ -45,6 +46,10 @@ const BLOCK: Duration = Duration::from_millis(300);
 
 /// Entries in one command.
 const COUNT: usize = 64;
+
+/// How often to look for entries that went to a reader after it had lost the
+/// lease: a link that was frozen brings its last command late.
+const STRAYS: Duration = Duration::from_secs(5);
 
 /// How long to wait after something went wrong.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -112,9 +117,14 @@ impl Intake {
             info!(intake, "This node reads the intake");
         }
         let mut renewed = Instant::now();
-        self.take_over(&mut connection).await?;
+        self.take_over(&mut connection, Duration::ZERO).await?;
+        let mut claimed = Instant::now();
         self.bury(&mut connection).await?;
         while !self.retire.is_cancelled() {
+            if claimed.elapsed() >= STRAYS {
+                self.take_over(&mut connection, LEASE).await?;
+                claimed = Instant::now();
+            }
             if renewed.elapsed() >= RENEW {
                 if !self.renew().await? {
                     return Ok(());
@@ -196,7 +206,11 @@ impl Intake {
 
     /// Publishes what others, or this node before an error, had read and not
     /// acknowledged, in the order of the ids.
-    async fn take_over(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
+    async fn take_over(
+        &self,
+        connection: &mut MultiplexedConnection,
+        idle: Duration,
+    ) -> RedisResult<()> {
         let mut cursor = "0-0".to_owned();
         loop {
             let mut claim = ::redis::cmd("XAUTOCLAIM");
@@ -204,7 +218,7 @@ impl Intake {
                 .arg(&self.config.intake)
                 .arg(&self.config.intake_group)
                 .arg(&self.config.node)
-                .arg(0)
+                .arg(idle.as_millis().to_string())
                 .arg(&cursor)
                 .arg("COUNT")
                 .arg(COUNT);

@@ -18,10 +18,6 @@ impl Names {
         }
     }
 
-    pub(super) fn prefix(&self) -> &str {
-        &self.prefix
-    }
-
     /// A stream's channel, and the key of its head. The braces make Redis
     /// Cluster put all that is the stream's into one slot.
     pub(super) fn channel(&self, stream: &StreamName) -> String {
@@ -31,6 +27,11 @@ impl Names {
     /// The key of a stream's log.
     pub(super) fn log(&self, stream: &StreamName) -> String {
         format!("{}:{{{stream}}}:log", self.prefix)
+    }
+
+    /// The key of what a stream remembers of the intake's entries.
+    pub(super) fn sources(&self, stream: &StreamName) -> String {
+        format!("{}:{{{stream}}}:sources", self.prefix)
     }
 
     /// The stream of a channel.

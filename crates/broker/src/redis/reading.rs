@@ -3,7 +3,7 @@
 use super::state::{Placed, Reading};
 use crate::broker::BrokerError;
 use ::redis::Value;
-use pollux_protocol::{Epoch, Offset, Position, Publication, Stamp, StreamName};
+use pollux_protocol::{Epoch, Offset, Position, Publication, Source, Stamp, StreamName};
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -14,6 +14,7 @@ pub(super) struct Entry {
     pub(super) time: u64,
     /// `None`: it is no publication.
     pub(super) publication: Option<Arc<Publication>>,
+    pub(super) source: Option<Source>,
 }
 
 /// The answer of the history script.
@@ -53,6 +54,7 @@ pub(super) fn reading(
                     .map(|entry| Placed {
                         stamp: stamp(entry.offset, entry.time),
                         publication: entry.publication,
+                        source: entry.source,
                         received,
                     })
                     .collect(),
@@ -95,6 +97,7 @@ fn entries_of(stream: &StreamName, entries: &Value) -> Result<Vec<Entry>, Broker
         };
         let offset = text(id)?.split('-').next().and_then(|id| id.parse().ok());
         let (mut time, mut data, mut is_json, mut meta) = (0, None, false, None);
+        let mut source = None;
         for pair in list(fields)?.chunks_exact(2) {
             let [name, value] = pair else { continue };
             match text(name)? {
@@ -102,6 +105,7 @@ fn entries_of(stream: &StreamName, entries: &Value) -> Result<Vec<Entry>, Broker
                 "data" => data = text(value).ok(),
                 "json" => (data, is_json) = (text(value).ok(), true),
                 "meta" => meta = text(value).ok(),
+                "source" => source = text(value).ok().and_then(Source::parse),
                 _ => {}
             }
         }
@@ -111,6 +115,7 @@ fn entries_of(stream: &StreamName, entries: &Value) -> Result<Vec<Entry>, Broker
             offset: offset.ok_or_else(strange)?,
             time,
             publication: publication.map(Arc::new),
+            source,
         })
     };
     list(entries)?.iter().map(read).collect()

@@ -96,7 +96,7 @@ pub(super) struct Scripts {
 }
 
 impl Scripts {
-    pub(super) fn new(config: &RedisConfig, names: &Names, verb: &str) -> Self {
+    pub(super) fn new(config: &RedisConfig, verb: &str) -> Self {
         let with_publish = |footer: &str| Script::new(format!("{PUBLISH}\n{footer}"));
         Self {
             publish: with_publish(include_str!("scripts/publish_eval.lua")),
@@ -106,7 +106,7 @@ impl Scripts {
             lease: Script::new(include_str!("scripts/lease.lua").to_owned()),
             release: Script::new(include_str!("scripts/release.lua").to_owned()),
             set_aside: Script::new(include_str!("scripts/set_aside.lua").to_owned()),
-            library: Library::new(config, names, verb),
+            library: Library::new(config, verb),
         }
     }
 }
@@ -132,20 +132,15 @@ pub(super) enum Door {
 }
 
 impl Library {
-    fn new(config: &RedisConfig, names: &Names, verb: &str) -> Self {
+    fn new(config: &RedisConfig, verb: &str) -> Self {
         let limit = config.history_limit.to_string();
         let ttl = config.history_ttl.as_millis().to_string();
-        let version = format!(
-            "{VERSION} limit={limit} ttl={ttl} {verb} {}",
-            names.prefix()
-        );
+        let version = format!("{VERSION} limit={limit} ttl={ttl} {verb}");
         let fill = |template: &str| {
             template
                 .replace("@LIMIT@", &limit)
                 .replace("@TTL@", &ttl)
                 .replace("@VERB@", verb)
-                .replace("@PREFIX@", &pattern(names.prefix()))
-                .replace("@PREFIX_TEXT@", names.prefix())
                 .replace("@VERSION@", &version)
         };
         let library = fill(include_str!("scripts/library.lua"));
@@ -204,29 +199,18 @@ fn is_unknown_command(error: &RedisError) -> bool {
             .contains("unknown command")
 }
 
-/// A text as a Lua pattern that matches just it.
-fn pattern(text: &str) -> String {
-    let escaped = text.chars().flat_map(|letter| {
-        let plain = letter.is_ascii_alphanumeric();
-        (!plain).then_some('%').into_iter().chain([letter])
-    });
-    escaped.collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_library_replaces_older_ones_and_other_settings_but_no_newer_one() {
-        let names = Names::new("my-app.x");
-        let library = Library::new(&RedisConfig::default(), &names, "PUBLISH");
+        let library = Library::new(&RedisConfig::default(), "PUBLISH");
         assert!(!library.replaces(&library.version));
         assert!(library.replaces("0"));
-        assert!(library.replaces("1 limit=5 ttl=300000 PUBLISH my-app.x"));
+        assert!(library.replaces("1 limit=5 ttl=300000 PUBLISH"));
         assert!(library.replaces("nonsense"));
         assert!(!library.replaces("2 limit=100"));
-        assert!(library.code.contains("'^my%-app%.x:{.+}$'"));
         assert!(!library.code.contains('@'));
         assert!(!library.script.code.contains('@'));
     }

@@ -6,13 +6,16 @@
 //! began a new life; then the log is read, announcements wait meanwhile, and
 //! whatever the reading brings is delivered in order, once.
 
-use pollux_protocol::{Epoch, Offset, Position, Publication, Stamp};
+use pollux_protocol::{Epoch, Offset, Position, Publication, Source, Stamp};
 use std::{collections::VecDeque, sync::Arc};
 use tokio::time::Instant;
 
 /// Announcements that wait for a reading. Those beyond are left out, and the
 /// log is read again.
 const HELD: usize = 256;
+
+/// Sources remembered of one stream.
+const SOURCES: usize = 256;
 
 /// Readings that may fail to explain an announcement before it is forgotten.
 const UNEXPLAINED: u8 = 3;
@@ -26,6 +29,8 @@ pub(super) struct Placed {
     pub(super) stamp: Stamp,
     /// `None`: there is something at this place that is no publication.
     pub(super) publication: Option<Arc<Publication>>,
+    /// What may come at another place again.
+    pub(super) source: Option<Source>,
     pub(super) received: Instant,
 }
 
@@ -71,6 +76,8 @@ pub(super) struct State {
     held_bytes: usize,
     /// Some announcements were left out.
     overrun: bool,
+    /// Sources of what was delivered last.
+    sources: VecDeque<Source>,
     /// Readings in a row that did not explain an announcement.
     unexplained: u8,
 }
@@ -84,6 +91,7 @@ impl State {
             held: VecDeque::new(),
             held_bytes: 0,
             overrun: false,
+            sources: VecDeque::new(),
             unexplained: 0,
         }
     }
@@ -182,12 +190,27 @@ impl State {
         let is_first = here.offset.get() == 0 && next.offset.get() == 1;
         if is_first || (same && next.offset == here.offset.next()) {
             self.mark = Some(placed.stamp.clone());
-            todo.deliver.push(placed);
+            self.deliver(placed, todo);
         } else if !(same && next.offset <= here.offset && placed.stamp.time <= mark.time) {
             self.reading = true;
             todo.read = true;
             self.hold(placed);
         }
+    }
+
+    /// Delivers, unless the same was delivered at another place: a failover can
+    /// make Redis forget what it has published, and then it is published again.
+    fn deliver(&mut self, placed: Placed, todo: &mut Todo) {
+        if let Some(source) = placed.source {
+            if self.sources.contains(&source) {
+                return;
+            }
+            if self.sources.len() == SOURCES {
+                self.sources.pop_front();
+            }
+            self.sources.push_back(source);
+        }
+        todo.deliver.push(placed);
     }
 
     /// There is no head, so nothing can be read: what was announced is all
@@ -197,7 +220,7 @@ impl State {
         for placed in std::mem::take(&mut self.held) {
             if placed.stamp.time > after {
                 self.mark = Some(placed.stamp.clone());
-                todo.deliver.push(placed);
+                self.deliver(placed, todo);
             }
         }
         self.held_bytes = 0;
@@ -230,7 +253,9 @@ impl State {
         };
         todo.repaired = reading.entries.len();
         let last = reading.entries.last().map(|placed| placed.stamp.clone());
-        todo.deliver.extend(reading.entries);
+        for placed in reading.entries {
+            self.deliver(placed, todo);
+        }
         todo.read = reading.more;
         self.mark = Some(match last {
             Some(last) if reading.more => last,

@@ -6,7 +6,9 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::{
     env,
+    hash::{BuildHasher, RandomState},
     net::{SocketAddr, TcpListener},
+    ops::Range,
     path::PathBuf,
     process::{Command, Output, Stdio},
     time::Duration,
@@ -23,6 +25,8 @@ pub struct NodeBuilder {
     variables: Vec<(String, String)>,
     broadcast_key: Option<String>,
     own_broadcast_port: bool,
+    /// Zero for any.
+    port: u16,
 }
 
 impl NodeBuilder {
@@ -50,7 +54,20 @@ impl NodeBuilder {
     /// Connects it to a Redis.
     #[must_use]
     pub fn redis(self, redis: &Redis) -> Self {
-        self.flag("redis_url", &redis.url())
+        self.redis_url(&redis.url())
+    }
+
+    /// Connects it to what this URL, or several separated by commas, stands for.
+    #[must_use]
+    pub fn redis_url(self, url: &str) -> Self {
+        self.flag("redis_url", url)
+    }
+
+    /// Listens on this port: that of a node which has ended, or a [`free_port`].
+    #[must_use]
+    pub fn port(mut self, port: u16) -> Self {
+        self.port = port;
+        self
     }
 
     /// What [`Node::broadcast`] says to be let in. The node is told nothing: add the flag from
@@ -68,14 +85,25 @@ impl NodeBuilder {
         self
     }
 
+    /// Starts it and waits until it is ready, which takes a Redis if it has one.
+    ///
+    /// # Errors
+    /// It ended, or was not ready in time; the message has its log.
+    pub async fn spawn_ready(self) -> Result<Node> {
+        let node = self.spawn().await?;
+        node.ready().await?;
+        Ok(node)
+    }
+
     /// Starts it and waits until it listens.
     ///
     /// # Errors
     /// It ended, or did not listen in time; the message has its log.
     pub async fn spawn(self) -> Result<Node> {
         let mut command = command();
-        command.args(["--port=0", "--log_format=json", "--ignore_config_path"]);
         command
+            .arg(format!("--port={}", self.port))
+            .args(["--log_format=json", "--ignore_config_path"])
             .args(&self.flags)
             .envs(self.variables.iter().map(|(name, value)| (name, value)));
         if self.own_broadcast_port {
@@ -112,12 +140,23 @@ pub fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Output> {
         .with_context(|| format!("running {command:?}"))
 }
 
+/// Ports below those which systems give to outgoing connections: a server that is stopped must
+/// find its port free when it comes back, and a client that tries it meanwhile must not happen to
+/// connect to itself.
+const SERVER_PORTS: Range<u16> = 10_000..32_000;
+
 /// A port that was free a moment ago.
 ///
 /// # Errors
 /// There is none.
 pub fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+    // Tests run in parallel, so they must not all try the same ports first.
+    let chance = RandomState::new().hash_one(0);
+    let count = usize::from(SERVER_PORTS.end - SERVER_PORTS.start);
+    let start = usize::try_from(chance % count as u64)?;
+    let mut ports = SERVER_PORTS.cycle().skip(start).take(count);
+    let free = ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    free.context("no port is free")
 }
 
 fn command() -> Command {

@@ -107,9 +107,9 @@ impl Intake {
             for (part, published) in parts.iter().zip(list(&answer).map_err(strange)?) {
                 if matches!(published, Value::Int(0)) && are_fresh {
                     let entry = entries.get(part.entry).ok_or_else(|| strange(()))?;
-                    // Its id is not after the stream's last one, yet nobody
-                    // else had it: somebody chose ids by hand, or the intake
-                    // was deleted and made anew.
+                    // The stream has had this id, yet nobody else had the
+                    // entry: somebody chose ids by hand, or the intake was
+                    // deleted and made anew.
                     if self.is_mine_alone(connection, entry).await? {
                         self.publish_anyway(&part.publication).await?;
                     }
@@ -125,13 +125,14 @@ impl Intake {
     }
 
     fn call(&self, entries: &[Entry], stream: &StreamName, parts: &[Part]) -> Call<'_> {
-        let mut call = self.with_settings(self.scripts.intake.of_stream(&self.names, stream));
+        let call = self.scripts.intake.of_stream(&self.names, stream);
+        let mut call = self.with_settings(call.key(self.names.sources(stream)));
         for part in parts {
-            let (ms, sequence) = entries.get(part.entry).map_or((0, 0), |entry| entry.number);
+            let id = entries
+                .get(part.entry)
+                .map_or("", |entry| entry.id.as_str());
             call = call
-                .arg(ms.to_string())
-                .arg(sequence.to_string())
-                .arg(part.index.to_string())
+                .arg(format!("{id}-{}", part.index))
                 .arg("json")
                 .arg(part.publication.data.as_bytes())
                 .arg(part.publication.meta.to_json().unwrap_or_default());
@@ -220,7 +221,6 @@ mod tests {
     fn entry(number: u64, payload: Option<&str>) -> Entry {
         Entry {
             id: format!("{number}-0"),
-            number: (number, 0),
             payload: payload.map(|text| text.as_bytes().to_vec()),
         }
     }

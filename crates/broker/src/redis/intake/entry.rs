@@ -9,8 +9,6 @@ use ::redis::Value;
 pub(super) struct Entry {
     /// As Redis writes it.
     pub(super) id: String,
-    /// Milliseconds and sequence.
-    pub(super) number: (u64, u64),
     /// What the publisher wrote; `None` if there is no such field.
     pub(super) payload: Option<Vec<u8>>,
 }
@@ -45,12 +43,6 @@ pub(super) fn of_entries(entries: &Value) -> Result<Vec<Entry>, BrokerError> {
     for entry in list(entries)? {
         let [id, fields] = list(entry)? else { continue };
         let id = text(id)?;
-        let Some((ms, sequence)) = id.split_once('-') else {
-            continue;
-        };
-        let (Ok(ms), Ok(sequence)) = (ms.parse(), sequence.parse()) else {
-            continue;
-        };
         let Value::Array(fields) = fields else {
             continue;
         };
@@ -62,7 +54,6 @@ pub(super) fn of_entries(entries: &Value) -> Result<Vec<Entry>, BrokerError> {
         });
         read.push(Entry {
             id: id.to_owned(),
-            number: (ms, sequence),
             payload,
         });
     }
@@ -122,12 +113,10 @@ mod tests {
         let expected = [
             Entry {
                 id: "5-1".to_owned(),
-                number: (5, 1),
                 payload: Some(b"{}".to_vec()),
             },
             Entry {
                 id: "6-0".to_owned(),
-                number: (6, 0),
                 payload: None,
             },
         ];

@@ -1,8 +1,8 @@
 local settings = {limit = @LIMIT@, ttl = @TTL@, verb = '@VERB@'}
 
 redis.register_function('pollux_publish', function(keys, args)
-  if #keys ~= 1 or not string.find(keys[1], '^@PREFIX@:{.+}$') then
-    return redis.error_reply('ERR pollux_publish: expected one key, @PREFIX_TEXT@:{<stream>}')
+  if #keys ~= 1 or not string.find(keys[1], '^[^{}]+:{.+}$') then
+    return redis.error_reply('ERR pollux_publish: expected one key, <prefix>:{<stream>}')
   end
   if #args < 1 or #args > 2 then
     return redis.error_reply('ERR pollux_publish: expected data, and meta if there is any')

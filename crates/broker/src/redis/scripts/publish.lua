@@ -9,8 +9,10 @@
 -- verb (PUBLISH, or SPUBLISH in a cluster).
 -- `data` is what was published; it is JSON if `is_json`, else any text.
 -- `meta` is a JSON object, or nil, or empty.
--- `source` is where it came from, if that can tell it twice: {ms, sequence,
--- index}. What is not after the last one of this stream was published before.
+-- `source` names where it came from, if that may bring it twice. The names of
+-- the last ones are kept, and what has one of these was published before.
+local SOURCES_KEPT = 1000
+
 local function stamp_of(now, last)
   local time = tonumber(now[1]) * 1000000 + tonumber(now[2])
   local before = tonumber(last or 0)
@@ -22,17 +24,6 @@ end
 
 local function epoch_of(now)
   return string.format('%08x%05x', tonumber(now[1]), tonumber(now[2]))
-end
-
-local function is_after(source, mark)
-  if not mark then return true end
-  local ms, sequence, index = string.match(mark, '^(%d+)-(%d+)-(%d+)$')
-  if not ms then return true end
-  local old = {tonumber(ms), tonumber(sequence), tonumber(index)}
-  for place = 1, 3 do
-    if source[place] ~= old[place] then return source[place] > old[place] end
-  end
-  return false
 end
 
 local function publish(base, settings, data, is_json, meta, source)
@@ -61,9 +52,10 @@ local function publish(base, settings, data, is_json, meta, source)
     -- Fails, before anything has changed, while only one of the two has moved.
     redis.call('EXISTS', head, log)
   end
-  local known = redis.call('HMGET', head, 'epoch', 'offset', 'time', 'source')
-  if source and not is_after(source, known[4]) then
-    return {known[1], -1, known[3]}
+  local sources = base .. ':sources'
+  local known = redis.call('HMGET', head, 'epoch', 'offset', 'time')
+  if source and redis.call('ZSCORE', sources, source) then
+    return {known[1] or '', -1, known[3] or '0'}
   end
   local now = redis.call('TIME')
   local epoch = known[1]
@@ -74,18 +66,23 @@ local function publish(base, settings, data, is_json, meta, source)
   end
   local offset = string.format('%.0f', tonumber(known[2] or 0) + 1)
   local time = string.format('%.0f', stamp_of(now, known[3]))
-  local changes = {'epoch', epoch, 'offset', offset, 'time', time}
-  if source then
-    changes[7] = 'source'
-    changes[8] = string.format('%.0f-%.0f-%.0f', source[1], source[2], source[3])
-  end
-  redis.call('HSET', head, unpack(changes))
+  redis.call('HSET', head, 'epoch', epoch, 'offset', offset, 'time', time)
   redis.call('PEXPIRE', head, settings.ttl * 10)
+  if source then
+    redis.call('ZADD', sources, time, source)
+    redis.call('ZREMRANGEBYRANK', sources, 0, -SOURCES_KEPT - 1)
+    redis.call('PEXPIRE', sources, settings.ttl * 10)
+    rest = rest .. ',"source":"' .. source .. '"'
+  end
   if settings.limit > 0 then
     local fields = {'time', time, is_json and 'json' or 'data', data}
     if meta then
-      fields[5] = 'meta'
-      fields[6] = meta
+      fields[#fields + 1] = 'meta'
+      fields[#fields + 1] = meta
+    end
+    if source then
+      fields[#fields + 1] = 'source'
+      fields[#fields + 1] = source
     end
     redis.call('XADD', log, 'MAXLEN', settings.limit, offset .. '-0', unpack(fields))
     redis.call('PEXPIRE', log, settings.ttl)

@@ -1,8 +1,8 @@
 -- For backends whose Redis has no functions: EVALSHA with the same arguments
 -- as the function.
 local settings = {limit = @LIMIT@, ttl = @TTL@, verb = '@VERB@'}
-if #KEYS ~= 1 or not string.find(KEYS[1], '^@PREFIX@:{.+}$') then
-  return redis.error_reply('ERR pollux: expected one key, @PREFIX_TEXT@:{<stream>}')
+if #KEYS ~= 1 or not string.find(KEYS[1], '^[^{}]+:{.+}$') then
+  return redis.error_reply('ERR pollux: expected one key, <prefix>:{<stream>}')
 end
 if #ARGV < 1 or #ARGV > 2 then
   return redis.error_reply('ERR pollux: expected data, and meta if there is any')

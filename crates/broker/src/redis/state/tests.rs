@@ -19,6 +19,7 @@ fn placed(epoch: &str, offset: u64, time: u64) -> Placed {
             data: Payload::from_text(&format!("{offset}")),
             meta: Meta::default(),
         })),
+        source: None,
         received: Instant::now(),
     }
 }
@@ -181,6 +182,26 @@ fn more_than_can_wait_is_read_again() {
     let todo = state.read(Some(reading(stamp("e", 0, 0), true, 0, vec![])));
     assert_eq!(todo.deliver.len(), HELD);
     assert!(todo.read);
+}
+
+#[test]
+fn what_comes_again_at_another_place_is_not_delivered_again() {
+    let mut state = at(5);
+    let from = |source, placed| Placed {
+        source: Source::parse(source),
+        ..placed
+    };
+    assert_eq!(offsets(&state.hear(from("1-0-0", placed("e", 6, 60)))), [6]);
+    assert_eq!(offsets(&state.hear(from("1-0-1", placed("e", 7, 70)))), [7]);
+    // A failover forgets offset 7, and the intake's entry is published again.
+    assert!(state.hear(from("1-0-1", placed("e", 7, 90))).read);
+    let entries = vec![
+        from("1-0-1", placed("f", 7, 90)),
+        from("2-0-0", placed("f", 8, 95)),
+    ];
+    let todo = state.read(Some(reading(stamp("f", 8, 95), false, 1, entries)));
+    assert_eq!(offsets(&todo), [8]);
+    assert_eq!(offsets(&state.hear(placed("f", 9, 99))), [9]);
 }
 
 #[test]

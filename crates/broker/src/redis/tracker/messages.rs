@@ -42,6 +42,7 @@ impl Tracker {
                         let placed = Placed {
                             stamp,
                             publication: Some(publication),
+                            source: announcement.source,
                             received,
                         };
                         self.on_placed(name, placed).await;

@@ -1,0 +1,11 @@
+//! The cases, by what they are about.
+
+pub(crate) mod connections;
+pub(crate) mod content;
+pub(crate) mod doors;
+pub(crate) mod gaps;
+pub(crate) mod history;
+pub(crate) mod interest;
+pub(crate) mod outages;
+pub(crate) mod positions;
+pub(crate) mod shared;
