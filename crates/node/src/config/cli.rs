@@ -9,6 +9,7 @@ use clap::{
 
 use super::{
     error::Problem,
+    health::{HEALTH, HEALTH_OPTIONS, HealthRequest},
     layer::Layer,
     options::{COMMAND, OPTIONS},
     spec::{ANYCABLE_PREFIX, Kind, OUR_PREFIX, OptionSpec, variable},
@@ -29,7 +30,8 @@ Examples:
   pollux                                    development mode, for this machine only
   pollux --host=0.0.0.0 --secret=…          for others, with signed streams
   pollux --redis_url=redis://localhost      one of several nodes
-  pollux --print_config                     what would be used, and why";
+  pollux --print_config                     what would be used, and why
+  pollux health --ready                     whether the node of this machine wants traffic";
 
 /// What the arguments ask for.
 pub(super) enum Request {
@@ -67,6 +69,18 @@ impl Flags {
         Some((format!("flag --{}", option.name), text))
     }
 
+    /// What `pollux health` is asked for, and what could not be read; nothing if it is not the
+    /// command.
+    pub(super) fn health(&self) -> (Option<HealthRequest>, Vec<Problem>) {
+        match self.matches.subcommand_matches(HEALTH) {
+            Some(matches) => {
+                let (request, problems) = HealthRequest::from_matches(matches);
+                (Some(request), problems)
+            }
+            None => (None, Vec::new()),
+        }
+    }
+
     /// Whether the configuration is to be printed.
     pub(super) fn print_config(&self) -> bool {
         self.matches.get_flag(PRINT_CONFIG)
@@ -96,6 +110,17 @@ pub(super) fn parse(args: impl IntoIterator<Item = OsString>) -> (Option<Request
                     return (None, problems);
                 }
             }
+            (ErrorKind::InvalidSubcommand, _) => {
+                let Some(ContextValue::String(unknown)) = error.get(ContextKind::InvalidSubcommand)
+                else {
+                    problems.push(usage(&text));
+                    return (None, problems);
+                };
+                problems.push(unknown_argument(unknown));
+                if !remove(&mut args, unknown) {
+                    return (None, problems);
+                }
+            }
             _ => {
                 problems.push(usage(&text));
                 return (None, problems);
@@ -117,6 +142,7 @@ pub(super) fn command() -> Command {
         .next_line_help(true)
         .disable_version_flag(true)
         .disable_help_flag(true)
+        .disable_help_subcommand(true)
         // The last of several wins, so that a wrapper script can be overruled.
         .args_override_self(true)
         .arg(
@@ -126,13 +152,7 @@ pub(super) fn command() -> Command {
                 .action(ArgAction::Version)
                 .help("Print the version"),
         )
-        .arg(
-            Arg::new("help")
-                .short('h')
-                .long("help")
-                .action(ArgAction::Help)
-                .help("Print this help"),
-        )
+        .arg(help_flag())
         .arg(
             Arg::new(PRINT_CONFIG)
                 .long(PRINT_CONFIG)
@@ -141,6 +161,15 @@ pub(super) fn command() -> Command {
         )
         .args(own)
         .args(options)
+        .subcommand(super::health::command().arg(help_flag()))
+}
+
+fn help_flag() -> Arg {
+    Arg::new("help")
+        .short('h')
+        .long("help")
+        .action(ArgAction::Help)
+        .help("Print this help")
 }
 
 fn flag(option: &'static OptionSpec, heading: Option<&'static str>) -> Arg {
@@ -200,10 +229,14 @@ fn unknown_argument(unknown: &str) -> Problem {
         return Problem::Unknown {
             place,
             name: "an argument without --".to_owned(),
-            hint: ": text with spaces is quoted, a switch is turned off by --name=false".to_owned(),
+            hint: ": text with spaces is quoted, a switch is turned off by --name=false, and the \
+                   only command is health"
+                .to_owned(),
         };
     }
-    let known = suggest::all_names().chain([PRINT_CONFIG, "help", "version"]);
+    let known = suggest::all_names()
+        .chain(HEALTH_OPTIONS)
+        .chain([PRINT_CONFIG, "help", "version"]);
     let nearest = suggest::nearest(unknown.trim_start_matches('-'), known);
     Problem::Unknown {
         place,

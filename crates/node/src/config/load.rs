@@ -13,6 +13,7 @@ use super::{
     env::Environment,
     error::{ConfigError, Problem},
     file,
+    health::HealthRequest,
     layer::{Layer, parse_text},
     options::{CONFIG_PATH, IGNORE_CONFIG_PATH, OPTIONS},
     print,
@@ -39,6 +40,8 @@ pub struct Loaded {
 pub enum Action {
     /// Run the server.
     Serve,
+    /// Ask a server that runs, and tell its answer.
+    Health(HealthRequest),
     /// Print the configuration, which is TOML.
     PrintConfig(String),
     /// Print the help.
@@ -80,6 +83,8 @@ pub(super) fn load_with(
     };
     let (flag_layer, more) = flags.as_ref().map(Flags::layer).unwrap_or_default();
     problems.extend(more);
+    let (health, more) = flags.as_ref().map(Flags::health).unwrap_or_default();
+    problems.extend(more);
     let (file_layer, more) = file_layer(flags.as_ref(), &environment, default_paths);
     problems.extend(more);
 
@@ -96,8 +101,9 @@ pub(super) fn load_with(
         }
     };
     let mut broken = config.broken_values();
-    // Where a value is missing because it was not valid, it would only be blamed for that.
-    if problems.is_empty() && broken.is_empty() {
+    // Where a value is missing because it was not valid, it would only be blamed for that. And
+    // who only asks need not know what the server was given as flags.
+    if problems.is_empty() && broken.is_empty() && health.is_none() {
         broken.extend(config.broken_combinations());
     }
     problems.extend(broken.into_iter().map(|rule| {
@@ -108,10 +114,10 @@ pub(super) fn load_with(
 
     warnings.extend(config.oddities());
     let prints = flags.is_some_and(|flags| flags.print_config());
-    let action = if prints {
-        Action::PrintConfig(print::toml(&figment, &origins))
-    } else {
-        Action::Serve
+    let action = match health {
+        _ if prints => Action::PrintConfig(print::toml(&figment, &origins)),
+        Some(request) => Action::Health(request),
+        None => Action::Serve,
     };
     Ok(Loaded {
         config,

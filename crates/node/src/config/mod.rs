@@ -7,7 +7,7 @@
 //! # Layout
 //!
 //! `spec` and `options` are the table, `value` reads and writes values, `cli`, `env` and `file`
-//! make layers of them, `load` merges the layers into `settings`, `derived` says what follows
+//! make layers of them, `health` is the one sub-command, `load` merges the layers into `settings`, `derived` says what follows
 //! from it, and `rules` what it must obey.
 
 mod cli;
@@ -15,6 +15,7 @@ mod derived;
 mod env;
 mod error;
 mod file;
+mod health;
 mod kubernetes;
 mod layer;
 mod load;
@@ -34,6 +35,7 @@ pub use self::{
     derived::{Mode, OPEN_BROADCAST_PORT},
     env::process_environment,
     error::{ConfigError, Problem},
+    health::{HealthQuestion, HealthRequest},
     load::{Action, Loaded},
     settings::{Broker, Config, Console, LogFormat, LogLevel, PollOverflow, Secret},
 };

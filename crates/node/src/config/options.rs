@@ -7,7 +7,10 @@
 use super::spec::{
     Kind::{Bool, Bytes, Choice, List, Millis, Number, Port, Seconds, Secret, Text, Url},
     OptionSpec,
-    Section::{Broadcasting, Broker, Limits, LongPolling, Operations, Redis, Server, Streams},
+    Section::{
+        Broadcasting, Broker, Limits, LongPolling, Operations, Redis, Server, Sse, Streams,
+        WebSocket,
+    },
     row,
 };
 
@@ -61,6 +64,15 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         "",
         "Origins whose pages may connect: host or host:port, a leading * matches any beginning. \
          Empty: any origin.",
+    ),
+    row(
+        Server,
+        "trusted_proxies",
+        List,
+        "127.0.0.0/8, ::1",
+        "Proxies in front of this node, by address or network: their X-Pollux-Route decides which \
+         node a client belongs to. private: loopback, link-local and private networks. Clients \
+         must not be among them. Empty: none.",
     ),
     row(
         Server,
@@ -197,6 +209,88 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         "10s",
         "An answer of which no byte moves for this long is given up, and its messages go back to \
          the session. More than 0.",
+    ),
+    row(
+        WebSocket,
+        "websocket",
+        Bool,
+        "true",
+        "Serve clients by WebSocket.",
+    ),
+    row(
+        WebSocket,
+        "path",
+        List,
+        "/cable",
+        "Paths of the WebSocket, separated by commas.",
+    ),
+    row(
+        WebSocket,
+        "ping_interval",
+        Seconds,
+        "3s",
+        "Time between two pings to a client, which notices by them that its connection lives. 0: \
+         no pings. A client may ask for another interval with the query parameter pi (seconds).",
+    ),
+    row(
+        WebSocket,
+        "ping_timestamp_precision",
+        Choice(&["s", "ms", "ns"]),
+        "s",
+        "What the time in a ping is told in. A client may ask for another with the query \
+         parameter ptp.",
+    ),
+    row(
+        WebSocket,
+        "pong_timeout",
+        Seconds,
+        "0s",
+        "How long a client of the extended protocol may be silent before it is sent away. 0: for \
+         ever.",
+    ),
+    row(
+        WebSocket,
+        "enable_native_pings",
+        Bool,
+        "false",
+        "Ping with the frames that WebSocket has for it instead of messages; pong_timeout then \
+         holds for all clients.",
+    ),
+    row(
+        WebSocket,
+        "ws_write_timeout",
+        Seconds,
+        "2s",
+        "A client that takes nothing for this long is given up. More than 0.",
+    ),
+    row(
+        WebSocket,
+        "ws_max_pending_size",
+        Bytes,
+        "1048576",
+        "Bytes that may wait for one client; beyond it the client is sent away (too_slow), \
+         reconnects and recovers from history. At least 1.",
+    ),
+    row(
+        WebSocket,
+        "max_message_size",
+        Bytes,
+        "65536",
+        "Largest message of a client, in bytes. At least 1.",
+    ),
+    row(
+        Sse,
+        "sse",
+        Bool,
+        "true",
+        "Serve clients by server-sent events.",
+    ),
+    row(
+        Sse,
+        "sse_path",
+        Text,
+        "/events",
+        "Path of the event streams.",
     ),
     row(
         Streams,

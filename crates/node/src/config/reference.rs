@@ -59,7 +59,8 @@ fn page() -> String {
     page.push_str(
         "| `--version`, `-V` | Print the version. |\n\
          | `--help`, `-h` | Print the options. |\n\
-         | `--print_config` | Print every option, its value and where it came from. |\n",
+         | `--print_config` | Print every option, its value and where it came from. |\n\
+         | `health` | Ask a running node whether it is alive; `pollux health --help` tells more. |\n",
     );
     for option in COMMAND {
         let variable = variable(OUR_PREFIX, option.name);

@@ -1,5 +1,7 @@
 //! What a value must be beyond its kind, and what options must be together.
 
+use crate::proxies::TrustedProxies;
+
 use super::{
     derived::Mode,
     error::{ConfigError, Problem},
@@ -96,12 +98,15 @@ impl Config {
                 self.max_subscriptions_per_session,
             ),
             ("max_publication_size", self.max_publication_size),
+            ("ws_max_pending_size", self.ws_max_pending_size),
+            ("max_message_size", self.max_message_size),
         ];
         let durations = [
             ("header_read_timeout", self.header_read_timeout),
             ("poll_interval", self.poll_interval),
             ("poll_keepalive_timeout", self.poll_keepalive_timeout),
             ("poll_write_timeout", self.poll_write_timeout),
+            ("ws_write_timeout", self.ws_write_timeout),
             ("history_ttl", self.history_ttl),
             ("redis_keepalive_interval", self.redis_keepalive_interval),
             ("redis_check_interval", self.redis_check_interval),
@@ -144,6 +149,9 @@ impl Config {
                 format!("is {id:?}, expected {reason}"),
             ));
         }
+        if let Err(error) = TrustedProxies::try_new(&self.trusted_proxies) {
+            broken.push(Rule::new("trusted_proxies", format!("holds {error}")));
+        }
         for (option, text) in [
             ("redis_channel", &self.redis_channel),
             ("redisx_group", &self.redisx_group),
@@ -181,6 +189,8 @@ impl Config {
         let elsewhere = self.own_broadcast_port().is_some();
         let on_main_port = self.all_paths().filter(|(option, _)| match *option {
             "poll_path" => self.poll,
+            "path" => self.websocket,
+            "sse_path" => self.sse,
             "http_broadcast_path" => !elsewhere,
             _ => true,
         });
@@ -201,6 +211,7 @@ impl Config {
     fn all_paths(&self) -> impl Iterator<Item = (&'static str, &str)> {
         [
             ("poll_path", Some(self.poll_path.as_str())),
+            ("sse_path", Some(&self.sse_path)),
             ("http_broadcast_path", Some(&self.http_broadcast_path)),
             ("health_path", Some(&self.health_path)),
             ("ready_path", Some(&self.ready_path)),
@@ -208,6 +219,7 @@ impl Config {
         ]
         .into_iter()
         .filter_map(|(option, path)| Some((option, path?)))
+        .chain(self.path.iter().map(|path| ("path", path.as_str())))
     }
 }
 

@@ -27,6 +27,8 @@ pub struct Config {
     pub secret: Secret,
     /// Origins whose pages may connect; empty means any.
     pub allowed_origins: Vec<String>,
+    /// Addresses and networks of the proxies in front.
+    pub trusted_proxies: Vec<String>,
     /// Name of this node; absent means a random one.
     #[serde(deserialize_with = "text_or_absent")]
     pub node_id: Option<String>,
@@ -72,6 +74,33 @@ pub struct Config {
     /// An answer of which no byte moves for this long is given up.
     #[serde(deserialize_with = "millis")]
     pub poll_write_timeout: Duration,
+
+    /// Whether clients are served by WebSocket.
+    pub websocket: bool,
+    /// Paths of the WebSocket.
+    pub path: Vec<String>,
+    /// Between two pings; 0 means none.
+    #[serde(deserialize_with = "millis")]
+    pub ping_interval: Duration,
+    /// What the time in a ping is told in: `s`, `ms` or `ns`.
+    pub ping_timestamp_precision: String,
+    /// How long a client of the extended protocol may be silent; 0 means for ever.
+    #[serde(deserialize_with = "millis")]
+    pub pong_timeout: Duration,
+    /// Whether pings are WebSocket's own frames.
+    pub enable_native_pings: bool,
+    /// A client that takes nothing for this long is given up.
+    #[serde(deserialize_with = "millis")]
+    pub ws_write_timeout: Duration,
+    /// Bytes that may wait for one client of a socket.
+    pub ws_max_pending_size: usize,
+    /// Largest message of a client, in bytes.
+    pub max_message_size: usize,
+
+    /// Whether clients are served by server-sent events.
+    pub sse: bool,
+    /// Path of the event streams.
+    pub sse_path: String,
 
     /// Whether clients may subscribe by plain names in every mode; see
     /// [`Config::public_streams`] for whether they may in this one.

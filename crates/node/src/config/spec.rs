@@ -162,6 +162,8 @@ impl fmt::Display for Kind {
 pub(super) enum Section {
     Server,
     LongPolling,
+    WebSocket,
+    Sse,
     Streams,
     Broadcasting,
     Broker,
@@ -172,9 +174,11 @@ pub(super) enum Section {
 
 impl Section {
     /// The headings in reading order.
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Server,
         Self::LongPolling,
+        Self::WebSocket,
+        Self::Sse,
         Self::Streams,
         Self::Broadcasting,
         Self::Broker,
@@ -188,6 +192,8 @@ impl Section {
         match self {
             Self::Server => "Server",
             Self::LongPolling => "Long polling",
+            Self::WebSocket => "WebSocket",
+            Self::Sse => "Server-sent events",
             Self::Streams => "Streams",
             Self::Broadcasting => "Broadcasting",
             Self::Broker => "Broker",
