@@ -8,7 +8,11 @@
 //! * [`auth`]: who may connect and what they may hear.
 //! * `runtime`: wires broker → hub → sessions.
 //! * `longpoll`: a poll without HTTP; `http`: the doors with it.
+//! * `route` and `proxies`: what a proxy in front says of a client, and which
+//!   proxies are believed.
+//! * `socket`: a session's outbox, out through a WebSocket.
 //! * `server`: the accept loop; `telemetry`: logs and metrics.
+//! * `health`: asks a node that runs, for `pollux health`.
 #![forbid(unsafe_code)]
 
 pub mod auth;
@@ -17,15 +21,20 @@ pub mod node;
 
 mod banner;
 mod clock;
+mod health;
 mod http;
 mod longpoll;
+mod proxies;
+mod route;
 mod runtime;
 mod server;
+mod socket;
 mod telemetry;
 
 pub use auth::{Authenticator, ConnectRequest, Verdict};
 pub use config::Config;
 pub use node::{Builder, Node, NodeError};
+pub use proxies::NotANetwork;
 
 /// Runs the `pollux` program on a configuration until a signal stops it.
 pub mod program;

@@ -7,6 +7,7 @@
 
 use crate::{
     auth::{ConnectRequest, Verdict},
+    route::Route,
     runtime::Runtime,
 };
 use pollux_protocol::{DisconnectReason, Frame, action_cable::reply};
@@ -103,7 +104,13 @@ impl LongPoll {
                 return Handled::Answer(PollAnswer::Refused { line, gap: false });
             }
         };
-        let Some(opened) = runtime.open(identifiers) else {
+        let route = Route::of(&request.connect, &runtime.trusted_proxies);
+        let route = route.unwrap_or_else(|ignored| {
+            let counter = &runtime.metrics.ignored_routes;
+            counter.with_label_values(&[ignored.reason()]).inc();
+            None
+        });
+        let Some(opened) = runtime.open(identifiers, route) else {
             return Handled::Answer(PollAnswer::Busy);
         };
         let session = opened.session;

@@ -3,9 +3,11 @@
 use crate::{
     auth::{Authenticator, BearerKey, Everybody, StreamPolicy},
     config::{Config, Mode, PollOverflow},
-    http::{self, BroadcastDoor, Doors, Origins, PollDoor},
+    http::{self, BroadcastDoor, CableDoor, Doors, EventDoor, Origins, PollDoor},
+    proxies::{NotANetwork, TrustedProxies},
     runtime::{Parts, Runtime},
     server::{Server, ServerConfig, Service},
+    socket::{Precision, SocketConfig},
     telemetry::{Metrics, Throttle},
 };
 use axum::Router;
@@ -36,6 +38,9 @@ pub enum NodeError {
     /// The metrics' prefix is not one.
     #[error("failed to name the metrics: {0}")]
     Metrics(#[from] prometheus::Error),
+    /// A trusted proxy has no such address.
+    #[error("failed to read the trusted proxies: {0}")]
+    Proxies(#[from] NotANetwork),
     /// Not a stream's name.
     #[error("failed to name the stream: {0}")]
     Stream(#[from] pollux_protocol::NameError),
@@ -94,6 +99,7 @@ impl Builder {
         };
         let runtime = Runtime::new(Parts {
             poll: poll_config(&config),
+            max_pending: config.ws_max_pending_size,
             max_sessions: config.max_sessions,
             max_request_size: config.poll_max_request_size,
             max_publication_size: config.max_publication_size,
@@ -105,6 +111,7 @@ impl Builder {
                 signed_whisper: config.streams_whisper,
             },
             authenticator: authenticator.unwrap_or_else(|| Arc::new(everybody)),
+            trusted_proxies: TrustedProxies::try_new(&config.trusted_proxies)?,
             metrics: Metrics::new(&config.metrics_prefix)?,
         });
         runtime.tasks.spawn({
@@ -280,6 +287,36 @@ impl Node {
             .then(|| (self.config.poll_path.clone(), door))
     }
 
+    fn cable_door(&self) -> Option<(Vec<String>, CableDoor)> {
+        let config = &self.config;
+        let precision = Precision::parse(&config.ping_timestamp_precision);
+        let door = CableDoor {
+            runtime: Arc::clone(&self.runtime),
+            origins: Origins::new(&config.allowed_origins),
+            config: SocketConfig {
+                ping_interval: config.ping_interval,
+                precision: precision.unwrap_or(Precision::Seconds),
+                pong_timeout: config.pong_timeout,
+                native_pings: config.enable_native_pings,
+                write_timeout: config.ws_write_timeout,
+                max_message_size: config.max_message_size,
+                max_pending: config.ws_max_pending_size,
+            },
+        };
+        config.websocket.then(|| (config.path.clone(), door))
+    }
+
+    fn event_door(&self) -> Option<(String, EventDoor)> {
+        let door = EventDoor {
+            runtime: Arc::clone(&self.runtime),
+            origins: Origins::new(&self.config.allowed_origins),
+            ping_interval: self.config.ping_interval,
+        };
+        self.config
+            .sse
+            .then(|| (self.config.sse_path.clone(), door))
+    }
+
     fn broadcast_door(&self) -> (String, BroadcastDoor) {
         let door = BroadcastDoor {
             runtime: Arc::clone(&self.runtime),
@@ -294,6 +331,8 @@ impl Node {
     pub(crate) fn doors(&self, with_broadcast: bool) -> Doors {
         Doors {
             poll: self.poll_door(),
+            cable: self.cable_door(),
+            events: self.event_door(),
             broadcast: with_broadcast.then(|| self.broadcast_door()),
             runtime: Arc::clone(&self.runtime),
             health_path: self.config.health_path.clone(),
@@ -331,10 +370,7 @@ impl Node {
     }
 }
 
-fn start_broker(
-    config: &Config,
-    node_id: &str,
-) -> Result<(Arc<dyn Broker>, Events), BrokerError> {
+fn start_broker(config: &Config, node_id: &str) -> Result<(Arc<dyn Broker>, Events), BrokerError> {
     if let Some(url) = config.redis_url.as_ref().filter(|_| config.uses_redis()) {
         let (broker, events) = RedisBroker::start(redis_config(config, node_id, url))?;
         return Ok((broker, events));

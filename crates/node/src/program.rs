@@ -3,6 +3,7 @@
 use crate::{
     banner,
     config::{Action, Config, ConfigError, Mode, OPEN_BROADCAST_PORT, process_environment},
+    health,
     node::{Listeners, Node},
     server::listen,
     telemetry::logs,
@@ -15,7 +16,8 @@ use tokio::{
 };
 use tracing::{debug, error, info, warn};
 
-/// Runs the program. Exit codes: 0 stopped as asked, 1 failed, 64 bad options.
+/// Runs the program. Exit codes: 0 stopped as asked, or in good health; 1 failed, or not; 64 bad
+/// options.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let loaded = match Config::load(args, process_environment()) {
         Ok(loaded) => loaded,
@@ -26,6 +28,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     match &loaded.action {
         Action::Serve => {}
+        Action::Health(request) => return health::run(request, &loaded.config),
         Action::PrintConfig(text) | Action::Help(text) | Action::Version(text) => {
             return match std::io::stdout().write_all(text.as_bytes()) {
                 Ok(()) => ExitCode::SUCCESS,
@@ -146,7 +149,7 @@ impl Signals {
     }
 }
 
-fn complain(message: &str) {
+pub(crate) fn complain(message: &str) {
     let mut message = message.trim_end().to_owned();
     message.push('\n');
     // Nowhere is left to say that standard error is closed.

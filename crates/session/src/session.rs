@@ -33,13 +33,13 @@ use std::{
     task::{self, Waker},
 };
 
-/// What all sessions of a node share.
+/// What all sessions of a node share that have the same rules.
 #[derive(Debug, Default)]
 pub struct Shared {
-    /// The operator's rules.
+    /// The rules.
     pub config: PollConfig,
-    /// The wheel.
-    pub deadlines: Deadlines,
+    /// The wheel, of all sessions of the node.
+    pub deadlines: Arc<Deadlines>,
 }
 
 /// One client. See the module's head.
@@ -405,6 +405,18 @@ impl Session {
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
         Delivered::Overflow(subscriptions)
+    }
+
+    /// Ends the session without a word: its client is gone for good. The
+    /// subscriptions are left for the caller to take out of the hub; none if it
+    /// was over already.
+    pub fn abandon(self: &Arc<Self>, now: Time) -> Vec<Subscription> {
+        let mut state = self.state.lock();
+        let wakers = state.all_wakers();
+        let subscriptions = state.end(Phase::Closed(CloseReason::Expired), now);
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+        subscriptions
     }
 
     /// Ends the session with a last frame for the client. The subscriptions are

@@ -9,7 +9,7 @@ pub(crate) use streams::StreamPolicy;
 use futures_util::future::BoxFuture;
 use http::HeaderMap;
 use pollux_protocol::DisconnectReason;
-use std::fmt::Debug;
+use std::{fmt::Debug, net::IpAddr};
 
 /// What is known of a client that wants to open a session.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +18,9 @@ pub struct ConnectRequest<'a> {
     pub headers: &'a HeaderMap,
     /// The query string, without its question mark; empty if there is none.
     pub query: &'a str,
+    /// The other end of the connection, which may be a proxy; `None` if the
+    /// server that took the connection does not say.
+    pub peer: Option<IpAddr>,
 }
 
 /// Whether a client may open a session.

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use pollux_session::Delivery;
 use std::{
     mem,
+    net::IpAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -21,6 +22,8 @@ use std::{
 #[derive(Debug)]
 pub(crate) struct InFlight {
     clock: Clock,
+    /// The other end.
+    peer: Option<IpAddr>,
     state: Mutex<State>,
 }
 
@@ -35,11 +38,17 @@ struct State {
 }
 
 impl InFlight {
-    pub(crate) fn new(clock: Clock) -> Arc<Self> {
+    pub(crate) fn new(clock: Clock, peer: Option<IpAddr>) -> Arc<Self> {
         Arc::new(Self {
             clock,
+            peer,
             state: Mutex::default(),
         })
+    }
+
+    /// The other end of the connection, if the system knows it.
+    pub(crate) fn peer(&self) -> Option<IpAddr> {
+        self.peer
     }
 
     fn leaving(&self, delivery: Delivery) {

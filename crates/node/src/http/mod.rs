@@ -2,7 +2,9 @@
 
 mod body;
 mod broadcast;
+mod cable;
 mod cors;
+mod events;
 mod ops;
 mod poll;
 mod problem;
@@ -10,6 +12,8 @@ mod router;
 
 pub(crate) use body::{AnswerBody, InFlight};
 pub(crate) use broadcast::BroadcastDoor;
+pub(crate) use cable::CableDoor;
 pub(crate) use cors::Origins;
+pub(crate) use events::EventDoor;
 pub(crate) use poll::PollDoor;
 pub(crate) use router::{Doors, broadcast_router, router};

@@ -4,6 +4,7 @@ use super::{body::AnswerBody, problem::Problem};
 use crate::runtime::Runtime;
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
+use std::sync::atomic::Ordering;
 use tracing::error;
 
 /// The console page.
@@ -36,8 +37,17 @@ pub(super) fn metrics(runtime: &Runtime) -> Response<AnswerBody> {
     metrics.sessions.set(gauge(census.sessions));
     metrics.clients.set(gauge(census.sessions));
     metrics.unique_clients.set(gauge(census.unique));
-    metrics.long_poll_clients.set(gauge(census.sessions));
-    metrics.parked_polls.set(gauge(census.parked));
+    let sockets = runtime.sockets.load(Ordering::Relaxed);
+    metrics.websocket_clients.set(gauge(sockets));
+    let streams = runtime.event_streams.load(Ordering::Relaxed);
+    metrics.sse_clients.set(gauge(streams));
+    let streaming = sockets + streams;
+    let polling = census.sessions.saturating_sub(streaming);
+    metrics.long_poll_clients.set(gauge(polling));
+    // To a session a socket or stream is a poll that always waits.
+    metrics
+        .parked_polls
+        .set(gauge(census.parked.saturating_sub(streaming)));
     metrics.subscriptions.set(gauge(census.subscriptions));
     metrics.outbox_frames.set(gauge(census.outbox_frames));
     metrics.outbox_bytes.set(gauge(census.outbox_bytes));

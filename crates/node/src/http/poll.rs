@@ -10,12 +10,16 @@ use crate::{
     longpoll::{Handled, LongPoll, PollAnswer, PollRequest},
     runtime::Runtime,
 };
+use axum::extract::ConnectInfo;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body;
 use http_body_util::BodyExt as _;
 use pollux_session::Frames;
-use std::sync::Arc;
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 /// Names a session. Answered to an open, sent with every poll.
 const POLL_ID: HeaderName = HeaderName::from_static("x-anycable-poll-id");
@@ -93,7 +97,11 @@ impl PollDoor {
             return self.preflight(origin.as_ref());
         }
         let handled = if head.method == Method::POST {
-            self.accept(head, body).await
+            let peer = match &connection {
+                Some(connection) => connection.peer(),
+                None => peer_of(&head),
+            };
+            self.accept(head, body, peer).await
         } else {
             Err(refuse_method())
         };
@@ -135,6 +143,7 @@ impl PollDoor {
         &self,
         head: http::request::Parts,
         body: B,
+        peer: Option<IpAddr>,
     ) -> Result<Handled, Response<AnswerBody>>
     where
         B: Body<Data = Bytes> + Unpin,
@@ -170,6 +179,7 @@ impl PollDoor {
             connect: ConnectRequest {
                 headers: &head.headers,
                 query: head.uri.query().unwrap_or_default(),
+                peer,
             },
             body: &body,
         };
@@ -237,6 +247,13 @@ impl PollDoor {
         self.origins.mark(origin, headers);
         response
     }
+}
+
+/// The other end of a connection to a server that is not ours, if that says so
+/// in axum's manner.
+fn peer_of(head: &http::request::Parts) -> Option<IpAddr> {
+    let info = head.extensions.get::<ConnectInfo<SocketAddr>>();
+    info.map(|ConnectInfo(peer)| peer.ip())
 }
 
 fn refuse_method() -> Response<AnswerBody> {
@@ -313,5 +330,19 @@ where
         whole.extend_from_slice(&first);
         whole.extend_from_slice(&rest);
         Read::Whole(whole.freeze())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_server_may_say_who_is_at_the_other_end() {
+        let (mut head, ()) = Request::new(()).into_parts();
+        assert_eq!(peer_of(&head), None);
+        let peer: SocketAddr = "10.1.2.3:4".parse().unwrap();
+        head.extensions.insert(ConnectInfo(peer));
+        assert_eq!(peer_of(&head), Some(peer.ip()));
     }
 }

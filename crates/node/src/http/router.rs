@@ -1,6 +1,9 @@
 //! Which path leads to which door.
 
-use super::{body::AnswerBody, broadcast::BroadcastDoor, ops, poll::PollDoor, problem::Problem};
+use super::{
+    body::AnswerBody, broadcast::BroadcastDoor, cable::CableDoor, events::EventDoor, ops,
+    poll::PollDoor, problem::Problem,
+};
 use axum::{Router, extract::Request, routing};
 use http::{Response, StatusCode};
 use std::sync::Arc;
@@ -9,6 +12,8 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub(crate) struct Doors {
     pub(crate) poll: Option<(String, PollDoor)>,
+    pub(crate) cable: Option<(Vec<String>, CableDoor)>,
+    pub(crate) events: Option<(String, EventDoor)>,
     pub(crate) broadcast: Option<(String, BroadcastDoor)>,
     pub(crate) runtime: Arc<crate::runtime::Runtime>,
     pub(crate) health_path: String,
@@ -21,6 +26,8 @@ pub(crate) struct Doors {
 pub(crate) fn router(doors: Doors) -> Router {
     let Doors {
         poll,
+        cable,
+        events,
         broadcast,
         runtime,
         health_path,
@@ -45,6 +52,17 @@ pub(crate) fn router(doors: Doors) -> Router {
     }
     if let Some((path, door)) = poll {
         let serve = async move |request: Request| other(door.serve(request, None).await);
+        router = router.route(&path, routing::any(serve));
+    }
+    if let Some((paths, door)) = cable {
+        for path in paths {
+            let door = door.clone();
+            let serve = async move |request: Request| door.serve(request).await;
+            router = router.route(&path, routing::get(serve));
+        }
+    }
+    if let Some((path, door)) = events {
+        let serve = async move |request: Request| door.serve(request).await;
         router = router.route(&path, routing::any(serve));
     }
     if let Some((path, door)) = broadcast {

@@ -8,15 +8,18 @@ mod sweep;
 use crate::{
     auth::{Authenticator, StreamPolicy},
     clock::Clock,
+    proxies::TrustedProxies,
+    route::Route,
     telemetry::{Metrics, Throttle},
 };
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use pollux_broker::Broker;
 use pollux_protocol::{Publication, RemoteDisconnect};
-use pollux_session::{Hub, PollConfig, Registry, Session, Shared, Subscription, Token};
+use pollux_session::{Hub, Overflow, PollConfig, Registry, Session, Shared, Subscription, Token};
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -41,13 +44,21 @@ pub(crate) struct Throttles {
 #[derive(Debug)]
 pub(crate) struct Runtime {
     pub(crate) clock: Clock,
-    /// The sessions' rules and their wheel.
+    /// The rules of polled sessions, and the wheel.
     pub(crate) shared: Arc<Shared>,
+    /// The rules of sessions behind sockets, and the same wheel.
+    pub(crate) streaming: Arc<Shared>,
+    /// Sockets that are open.
+    pub(crate) sockets: AtomicUsize,
+    /// Event streams that are open.
+    pub(crate) event_streams: AtomicUsize,
     pub(crate) registry: Registry,
     pub(crate) hub: Hub,
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) streams: StreamPolicy,
     pub(crate) authenticator: Arc<dyn Authenticator>,
+    /// Who may say what a client's route is.
+    pub(crate) trusted_proxies: TrustedProxies,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) throttles: Throttles,
     /// Sessions the node may hold; zero for as many as come.
@@ -73,6 +84,8 @@ pub(crate) struct Runtime {
 #[derive(Debug)]
 pub(crate) struct Parts {
     pub(crate) poll: PollConfig,
+    /// Bytes that may wait for a socket.
+    pub(crate) max_pending: usize,
     pub(crate) max_sessions: usize,
     pub(crate) max_request_size: usize,
     pub(crate) max_publication_size: usize,
@@ -80,6 +93,7 @@ pub(crate) struct Parts {
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) streams: StreamPolicy,
     pub(crate) authenticator: Arc<dyn Authenticator>,
+    pub(crate) trusted_proxies: TrustedProxies,
     pub(crate) metrics: Metrics,
 }
 
@@ -92,17 +106,34 @@ pub(crate) struct Opened {
 
 impl Runtime {
     pub(crate) fn new(parts: Parts) -> Arc<Self> {
+        let shared = Arc::new(Shared {
+            config: parts.poll,
+            ..Shared::default()
+        });
+        let streaming = Arc::new(Shared {
+            config: PollConfig {
+                // Who need not ask again need not be made to wait.
+                flush_interval: Duration::ZERO,
+                // A socket that ends says so; this is for none but a bug.
+                keepalive_timeout: Duration::from_secs(60),
+                max_bytes: parts.max_pending,
+                overflow: Overflow::Expire,
+                ..parts.poll
+            },
+            deadlines: Arc::clone(&shared.deadlines),
+        });
         Arc::new(Self {
             clock: Clock::start(),
-            shared: Arc::new(Shared {
-                config: parts.poll,
-                ..Shared::default()
-            }),
+            shared,
+            streaming,
+            sockets: AtomicUsize::new(0),
+            event_streams: AtomicUsize::new(0),
             registry: Registry::default(),
             hub: Hub::default(),
             broker: parts.broker,
             streams: parts.streams,
             authenticator: parts.authenticator,
+            trusted_proxies: parts.trusted_proxies,
             metrics: Arc::new(parts.metrics),
             throttles: Throttles::default(),
             max_sessions: parts.max_sessions,
@@ -128,8 +159,34 @@ impl Runtime {
     }
 
     /// Opens a session. `None`: the node holds as many as it may, or is
-    /// draining, or the system has no randomness to give.
-    pub(crate) fn open(&self, identifiers: Option<Box<str>>) -> Option<Opened> {
+    /// draining, or the system has no randomness to give. Without a route the
+    /// poll id gets a random one.
+    pub(crate) fn open(
+        &self,
+        identifiers: Option<Box<str>>,
+        route: Option<Route<'_>>,
+    ) -> Option<Opened> {
+        let (session, random_route) = self.admit(identifiers, &self.shared)?;
+        let secret = session.secret().text();
+        let poll_id = match route {
+            Some(route) => format!("{}.{secret}", route.as_str()),
+            None => format!("{}.{secret}", URL_SAFE_NO_PAD.encode(random_route)),
+        };
+        Some(Opened { session, poll_id })
+    }
+
+    /// Opens a session whose outbox leaves by a socket. `None` as above.
+    pub(crate) fn open_socket(&self, identifiers: Option<Box<str>>) -> Option<Arc<Session>> {
+        let (session, _) = self.admit(identifiers, &self.streaming)?;
+        Some(session)
+    }
+
+    /// A new session, and a few random bytes more.
+    fn admit(
+        &self,
+        identifiers: Option<Box<str>>,
+        rules: &Arc<Shared>,
+    ) -> Option<(Arc<Session>, [u8; 8])> {
         let full = self.max_sessions > 0 && self.registry.len() >= self.max_sessions;
         if full || self.is_draining() {
             self.metrics.refused_sessions.inc();
@@ -141,24 +198,18 @@ impl Runtime {
             return None;
         }
         let (secret, rest) = random.split_first_chunk::<16>()?;
-        let (sid, route) = rest.split_first_chunk::<16>()?;
-        let secret = Token::from_random(u128::from_be_bytes(*secret));
+        let (sid, rest) = rest.split_first_chunk::<16>()?;
         let session = Session::new(
             self.next_serial.fetch_add(1, Ordering::Relaxed),
-            secret,
+            Token::from_random(u128::from_be_bytes(*secret)),
             Token::from_random(u128::from_be_bytes(*sid)),
             identifiers,
-            Arc::clone(&self.shared),
+            Arc::clone(rules),
             self.clock.now(),
         );
         self.registry.insert(Arc::clone(&session));
         self.metrics.opened_sessions.inc();
-        use base64::Engine as _;
-        let route = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(route);
-        Some(Opened {
-            session,
-            poll_id: format!("{route}.{}", secret.text()),
-        })
+        Some((session, *rest.first_chunk::<8>()?))
     }
 
     /// The session a poll id names, if this node holds it.

@@ -111,12 +111,18 @@ impl Server {
         let server = Arc::clone(self);
         let service = Arc::clone(service);
         self.tasks.spawn(async move {
-            server.serve(stream, service).await;
-            drop(guard);
+            server.serve(stream, service, Some(Arc::new(guard))).await;
         });
     }
 
-    pub(super) async fn serve(&self, mut stream: TcpStream, service: Arc<Service>) {
+    /// Serves one connection. `counted` lives as long as the connection does,
+    /// which a socket that leaves HTTP takes with it.
+    pub(super) async fn serve(
+        &self,
+        mut stream: TcpStream,
+        service: Arc<Service>,
+        counted: Option<Arc<Counted>>,
+    ) {
         let already = match &service.poll {
             Some((path, door)) if service.in_lot => {
                 let lot = Lot {
@@ -135,20 +141,29 @@ impl Server {
             _ => Bytes::new(),
         };
         // Boxed, so that a poll in the lot does not carry the room for this.
-        Box::pin(self.serve_with_hyper(stream, already, service)).await;
+        Box::pin(self.serve_with_hyper(stream, already, service, counted)).await;
     }
 
-    async fn serve_with_hyper(&self, stream: TcpStream, already: Bytes, service: Arc<Service>) {
-        let in_flight = InFlight::new(self.clock);
+    async fn serve_with_hyper(
+        &self,
+        stream: TcpStream,
+        already: Bytes,
+        service: Arc<Service>,
+        counted: Option<Arc<Counted>>,
+    ) {
+        let peer = stream.peer_addr().ok().map(|peer| peer.ip());
+        let in_flight = InFlight::new(self.clock, peer);
         let (metrics, timeout) = (Arc::clone(&self.metrics), self.config.write_timeout);
         let io = Io::new(stream, already, Arc::clone(&in_flight), metrics, timeout);
-        let service =
-            service_fn(move |request| Arc::clone(&service).call(Arc::clone(&in_flight), request));
+        let service = service_fn(move |request| {
+            Arc::clone(&service).call(Arc::clone(&in_flight), counted.clone(), request)
+        });
         let mut connection = pin!(
             http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(self.config.header_read_timeout)
                 .serve_connection(io, service)
+                .with_upgrades()
         );
         let outcome = tokio::select! {
             outcome = connection.as_mut() => outcome,
@@ -175,7 +190,8 @@ impl Server {
 }
 
 /// Counts a connection for as long as it lives.
-struct Counted(Arc<Server>);
+#[derive(Debug)]
+pub(crate) struct Counted(Arc<Server>);
 
 impl Drop for Counted {
     fn drop(&mut self) {

@@ -1,10 +1,11 @@
 //! One connection's requests, sent to their doors.
 
+use super::accept::Counted;
 use crate::http::{AnswerBody, InFlight, PollDoor};
-use axum::Router;
+use axum::{Router, extract::ConnectInfo};
 use http::{Request, Response};
 use hyper::body::Incoming;
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 use tower::ServiceExt as _;
 
 /// What a listener serves: shared by all its connections.
@@ -24,13 +25,21 @@ impl Service {
     pub(super) async fn call(
         self: Arc<Self>,
         in_flight: Arc<InFlight>,
-        request: Request<Incoming>,
+        counted: Option<Arc<Counted>>,
+        mut request: Request<Incoming>,
     ) -> Result<Response<AnswerBody>, Infallible> {
         in_flight.next_request();
         if let Some((path, door)) = &self.poll
             && request.uri().path() == path
         {
             return Ok(door.serve(request, Some(in_flight)).await);
+        }
+        if let Some(peer) = in_flight.peer() {
+            let peer = ConnectInfo(SocketAddr::new(peer, 0));
+            request.extensions_mut().insert(peer);
+        }
+        if let Some(counted) = counted {
+            request.extensions_mut().insert(counted);
         }
         // Boxed, so that a parked poll is not as large as the largest of all
         // other requests.

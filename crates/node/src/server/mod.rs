@@ -10,6 +10,6 @@ mod io;
 mod listen;
 mod lot;
 
-pub(crate) use accept::{Server, ServerConfig};
+pub(crate) use accept::{Counted, Server, ServerConfig};
 pub(crate) use connection::Service;
 pub(crate) use listen::listen;

@@ -3,6 +3,7 @@
 //! Names are AnyCable's where AnyCable has the metric; their meanings are in
 //! `docs/operate.md`. Nothing here carries a stream name or an id as a label.
 
+use crate::route::Ignored;
 use pollux_broker::Stats;
 use pollux_protocol::CommandError;
 use prometheus::{
@@ -23,6 +24,8 @@ pub(crate) struct Metrics {
     pub(crate) clients: IntGauge,
     pub(crate) unique_clients: IntGauge,
     pub(crate) long_poll_clients: IntGauge,
+    pub(crate) websocket_clients: IntGauge,
+    pub(crate) sse_clients: IntGauge,
     pub(crate) streams: IntGauge,
     pub(crate) connections: IntGauge,
     pub(crate) broker_up: IntGauge,
@@ -59,6 +62,7 @@ pub(crate) struct Metrics {
     pub(crate) expired_sessions: IntCounter,
     pub(crate) opened_sessions: IntCounter,
     pub(crate) refused_sessions: IntCounter,
+    pub(crate) ignored_routes: IntCounterVec,
     pub(crate) rejected_subscriptions: IntCounter,
     pub(crate) gaps: IntCounter,
     pub(crate) publish_to_answer: Histogram,
@@ -92,6 +96,8 @@ impl Metrics {
             clients: make.gauge("clients_num", "Connected clients")?,
             unique_clients: make.gauge("clients_uniq_num", "Clients with different identifiers")?,
             long_poll_clients: make.gauge("long_poll_clients_num", "Long-polling clients")?,
+            websocket_clients: make.gauge("websocket_clients_num", "WebSocket clients")?,
+            sse_clients: make.gauge("sse_clients_num", "Clients of event streams")?,
             streams: make.gauge("broadcast_streams_num", "Streams with a subscriber here")?,
             connections: make.gauge("connections", "Open client connections")?,
             broker_up: make.gauge("broker_up", "1 if the broker can be reached")?,
@@ -123,10 +129,7 @@ impl Metrics {
                 "intake_poison_total",
                 "Entries of the Redis stream that can't be published, set aside",
             )?,
-            intake_leader: make.gauge(
-                "intake_leader",
-                "1 if this node reads the Redis stream",
-            )?,
+            intake_leader: make.gauge("intake_leader", "1 if this node reads the Redis stream")?,
             refused_connections: make.counter(
                 "refused_connections_total",
                 "Connections over max_connections",
@@ -185,6 +188,11 @@ impl Metrics {
             refused_sessions: make.counter(
                 "refused_sessions_total",
                 "Sessions not opened: limit or drain",
+            )?,
+            ignored_routes: make.counters(
+                "ignored_routes_total",
+                "Opens whose X-Pollux-Route was not used",
+                ("reason", &Ignored::REASONS),
             )?,
             rejected_subscriptions: make
                 .counter("rejected_subscriptions_total", "Subscriptions refused")?,

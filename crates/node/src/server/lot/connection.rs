@@ -227,6 +227,8 @@ async fn serve_open(
     let connect = ConnectRequest {
         headers: &open.headers,
         query: &open.query,
+        // Asked of the system now, so that a waiting poll need not remember it.
+        peer: stream.peer_addr().ok().map(|peer| peer.ip()),
     };
     let request = PollRequest {
         poll_id: None,

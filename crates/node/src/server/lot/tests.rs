@@ -10,6 +10,7 @@ use crate::{
 };
 use std::{
     net::SocketAddr,
+    pin::Pin,
     sync::{Arc, atomic::AtomicUsize},
     time::Duration,
 };
@@ -29,8 +30,12 @@ struct Pair {
 }
 
 impl Pair {
-    async fn start(config: Config) -> Self {
-        let node = Node::builder().config(config).build().unwrap();
+    /// Boxed: a node is too large to be part of every test's future.
+    fn start(config: Config) -> Pin<Box<impl Future<Output = Self>>> {
+        Box::pin(Self::of(Node::builder().config(config).build().unwrap()))
+    }
+
+    async fn of(node: Node) -> Self {
         let server = Arc::new(Server {
             config: ServerConfig {
                 max_connections: 0,
@@ -64,6 +69,22 @@ impl Pair {
             lot: addresses[0],
             hyper: addresses[1],
         }
+    }
+
+    /// The routes of the poll ids that both give to an open with this header.
+    async fn routes(&self, header: &str) -> [String; 2] {
+        let open = format!("POST /lp HTTP/1.1\r\n{header}\r\n\r\n");
+        let mut routes = Vec::new();
+        for address in [self.lot, self.hyper] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let answer = ask(&mut stream, open.as_bytes()).await;
+            let id = answer
+                .lines()
+                .find_map(|line| line.strip_prefix("x-anycable-poll-id: "));
+            let (route, _secret) = id.unwrap().split_once('.').unwrap();
+            routes.push(route.to_owned());
+        }
+        routes.try_into().unwrap()
     }
 
     /// The answers of both, and that the lot served it or handed it over.
@@ -234,6 +255,31 @@ async fn a_session_looks_the_same_on_both() {
 }
 
 #[tokio::test]
+async fn a_proxy_chooses_the_route_on_both() {
+    let pair = Pair::start(config()).await;
+    assert_eq!(pair.routes("X-Pollux-Route: a-1_B").await, ["a-1_B"; 2]);
+    for malformed in ["a.b", "", "a b", &"x".repeat(65)] {
+        let routes = pair.routes(&format!("X-Pollux-Route: {malformed}")).await;
+        assert!(
+            !routes.contains(&malformed.to_owned()) && routes[0] != routes[1],
+            "{malformed:?}: {routes:?}"
+        );
+    }
+    let ignored = &pair.node.runtime().metrics.ignored_routes;
+    assert_eq!(ignored.with_label_values(&["malformed"]).get(), 8);
+
+    let stranger = Pair::start(Config {
+        trusted_proxies: vec!["10.0.0.0/8".to_owned()],
+        ..config()
+    })
+    .await;
+    let routes = stranger.routes("X-Pollux-Route: a").await;
+    assert!(!routes.contains(&"a".to_owned()), "{routes:?}");
+    let ignored = &stranger.node.runtime().metrics.ignored_routes;
+    assert_eq!(ignored.with_label_values(&["untrusted"]).get(), 2);
+}
+
+#[tokio::test]
 async fn a_poll_in_the_lot_is_small() {
     let pair = Pair::start(config()).await;
     let service = Arc::new(Service {
@@ -245,7 +291,7 @@ async fn a_poll_in_the_lot_is_small() {
     let stream = TcpStream::connect(listener.local_addr().unwrap())
         .await
         .unwrap();
-    let task = pair.server.serve(stream, service);
+    let task = pair.server.serve(stream, service, None);
     let size = size_of_val(&task);
     assert!(
         size <= 1_280,

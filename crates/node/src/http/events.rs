@@ -1,0 +1,270 @@
+//! `/events`: a session's outbox as server-sent events.
+//!
+//! `GET` opens one subscription, named in the query; `POST` takes a body of
+//! commands, each a subscription. What is refused is refused before the stream
+//! begins, because a browser tries for ever what has begun well.
+
+mod body;
+mod query;
+
+use super::{body::AnswerBody, cors::Origins, problem::Problem};
+use crate::{
+    auth::{ConnectRequest, Verdict},
+    runtime::Runtime,
+};
+use axum::extract::{ConnectInfo, Request};
+use body::EventBody;
+use http::{HeaderValue, Method, Response, StatusCode, header, request::Parts};
+use http_body_util::{BodyExt as _, Limited};
+use pollux_protocol::{
+    Command, Frame, HistoryRequest, Identifier,
+    action_cable::reply,
+    sse::{EventWriter, last_event_id},
+};
+use pollux_session::{Answer, Session, Time};
+use query::EventQuery;
+use std::{future::poll_fn, net::SocketAddr, sync::Arc, time::Duration};
+
+/// What the route takes.
+const METHODS: &str = "GET, POST, OPTIONS";
+
+/// The event stream's route.
+#[derive(Clone, Debug)]
+pub(crate) struct EventDoor {
+    pub(crate) runtime: Arc<Runtime>,
+    pub(crate) origins: Origins,
+    /// Between two signs of life; zero for none.
+    pub(crate) ping_interval: Duration,
+}
+
+/// What a request asks for.
+struct Wish {
+    commands: Vec<Command>,
+    writer: EventWriter,
+    raw: bool,
+}
+
+type Refusal = Box<Response<AnswerBody>>;
+
+impl EventDoor {
+    /// Serves one request.
+    pub(crate) async fn serve(&self, request: Request) -> Response<axum::body::Body> {
+        let origin = request.headers().get(header::ORIGIN).cloned();
+        if !self.origins.allow(origin.as_ref()) {
+            let problem = Problem::because("origin", "pages of this origin may not connect");
+            return refused(problem.answer(StatusCode::FORBIDDEN));
+        }
+        if request.method() == Method::OPTIONS {
+            let mut answer = Response::new(axum::body::Body::empty());
+            let headers = answer.headers_mut();
+            self.origins.mark(origin.as_ref(), headers);
+            Origins::preflight(headers);
+            headers.insert(
+                header::ACCESS_CONTROL_ALLOW_METHODS,
+                HeaderValue::from_static(METHODS),
+            );
+            return answer;
+        }
+        let mut answer = match self.open(request).await {
+            Ok(answer) => answer,
+            Err(refusal) => refused(*refusal),
+        };
+        self.origins.mark(origin.as_ref(), answer.headers_mut());
+        answer
+    }
+
+    async fn open(&self, request: Request) -> Result<Response<axum::body::Body>, Refusal> {
+        let (head, body) = request.into_parts();
+        if head.method != Method::GET && head.method != Method::POST {
+            let problem = Problem::because("method", "event streams are GET or POST requests");
+            let mut answer = problem.answer(StatusCode::METHOD_NOT_ALLOWED);
+            let allowed = HeaderValue::from_static(METHODS);
+            answer.headers_mut().insert(header::ALLOW, allowed);
+            return Err(Box::new(answer));
+        }
+        let query = EventQuery::parse(head.uri.query().unwrap_or_default());
+        let wish = if head.method == Method::GET {
+            self.one(&head, &query)?
+        } else {
+            self.several(body, query.raw).await?
+        };
+        let session = self.admit(&head).await?;
+        let now = self.runtime.clock.now();
+        session.reply(reply::welcome(&session.sid().text()), now);
+        // From here on the session ends with this.
+        let mut events = EventBody::new(
+            Arc::clone(&self.runtime),
+            Arc::clone(&session),
+            wish.writer,
+            self.ping_interval,
+            wish.raw,
+        );
+        let asked = identifiers(&wish.commands);
+        self.runtime.run_commands(&session, wish.commands);
+        let first = first_frames(&self.runtime, &session, asked.len()).await;
+        if !asked.is_empty() && count(&first, "reject_subscription") >= asked.len() {
+            let problem = Problem::because("subscription", "the subscription was rejected");
+            return Err(Box::new(problem.answer(StatusCode::BAD_REQUEST)));
+        }
+        events.begin(&first);
+        let mut answer = Response::new(axum::body::Body::new(events));
+        let headers = answer.headers_mut();
+        let plain = [
+            (header::CONTENT_TYPE, "text/event-stream; charset=utf-8"),
+            (
+                header::CACHE_CONTROL,
+                "private, no-cache, no-store, max-age=0",
+            ),
+        ];
+        for (name, value) in plain {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+        Ok(answer)
+    }
+
+    /// The one subscription of a `GET`.
+    fn one(&self, head: &Parts, query: &EventQuery) -> Result<Wish, Refusal> {
+        let identifier = query.identifier.as_deref().ok_or_else(|| {
+            let reason = "name a subscription: stream, signed_stream, channel or identifier";
+            Box::new(Problem::because("query", reason).answer(StatusCode::BAD_REQUEST))
+        })?;
+        let identifier = Identifier::try_new(identifier).map_err(|_| {
+            let problem = Problem::because("query", "the identifier is empty or too long");
+            Box::new(problem.answer(StatusCode::BAD_REQUEST))
+        })?;
+        let header = head.headers.get("last-event-id");
+        let last = match header {
+            Some(value) => value.to_str().ok().map(str::to_owned),
+            None => query.last_event_id.clone(),
+        };
+        let mut history = HistoryRequest {
+            since: query.history_since,
+            streams: Vec::new(),
+        };
+        if let Some(last) = last.filter(|last| !last.is_empty()) {
+            let stream = self.runtime.streams.resolve(&identifier);
+            let stream = stream.map(|permission| permission.stream);
+            let position = stream
+                .as_ref()
+                .and_then(|stream| last_event_id(&last, stream));
+            let (Some(stream), Some(position)) = (stream, position) else {
+                let reason = "Last-Event-ID is not one of this stream";
+                let problem = Problem::because("last-event-id", reason);
+                return Err(Box::new(problem.answer(StatusCode::BAD_REQUEST)));
+            };
+            history.streams.push((stream, position));
+        }
+        let asks = history.since.is_some() || !history.streams.is_empty();
+        Ok(Wish {
+            writer: EventWriter::unwrapping(&identifier, query.raw),
+            raw: query.raw,
+            commands: vec![Command::Subscribe {
+                identifier,
+                history: asks.then_some(history),
+            }],
+        })
+    }
+
+    /// The subscriptions of a `POST`.
+    async fn several(&self, body: axum::body::Body, raw: bool) -> Result<Wish, Refusal> {
+        let limit = self.runtime.max_request_size;
+        let read = Limited::new(body, limit).collect();
+        let read = tokio::time::timeout(self.runtime.read_timeout, read).await;
+        let body = match read {
+            Ok(Ok(whole)) => whole.to_bytes(),
+            Ok(Err(_)) => {
+                let problem = Problem::because("body", "the body is too large, or broke off");
+                return Err(Box::new(problem.answer(StatusCode::PAYLOAD_TOO_LARGE)));
+            }
+            Err(_) => {
+                let problem = Problem::because("body", "the body did not come in time");
+                return Err(Box::new(problem.answer(StatusCode::REQUEST_TIMEOUT)));
+            }
+        };
+        let mut commands = self.runtime.parse_commands(&body);
+        commands.retain(|command| matches!(command, Command::Subscribe { .. }));
+        if commands.is_empty() {
+            let problem = Problem::because("body", "there is no subscribe command in it");
+            return Err(Box::new(problem.answer(StatusCode::BAD_REQUEST)));
+        }
+        Ok(Wish {
+            writer: EventWriter::whole(raw),
+            raw,
+            commands,
+        })
+    }
+
+    async fn admit(&self, head: &Parts) -> Result<Arc<Session>, Refusal> {
+        let peer = head.extensions.get::<ConnectInfo<SocketAddr>>();
+        let connect = ConnectRequest {
+            headers: &head.headers,
+            query: head.uri.query().unwrap_or_default(),
+            peer: peer.map(|ConnectInfo(peer)| peer.ip()),
+        };
+        let identifiers = match self.runtime.authenticator.authenticate(connect).await {
+            Verdict::Accept(identifiers) => identifiers,
+            Verdict::Refuse { reason, .. } => {
+                self.runtime.metrics.failed_auths.inc();
+                let problem = Problem::because("unauthorized", reason.as_str());
+                return Err(Box::new(problem.answer(StatusCode::UNAUTHORIZED)));
+            }
+        };
+        self.runtime.open_socket(identifiers).ok_or_else(|| {
+            let problem = Problem::because("busy", "the node takes no more clients now");
+            Box::new(problem.answer(StatusCode::SERVICE_UNAVAILABLE))
+        })
+    }
+}
+
+fn refused(refusal: Response<AnswerBody>) -> Response<axum::body::Body> {
+    refusal.map(axum::body::Body::new)
+}
+
+fn identifiers(commands: &[Command]) -> Vec<Identifier> {
+    let mut identifiers: Vec<_> = commands
+        .iter()
+        .filter_map(|command| match command {
+            Command::Subscribe { identifier, .. } => Some(identifier.clone()),
+            _ => None,
+        })
+        .collect();
+    identifiers.sort();
+    identifiers.dedup();
+    identifiers
+}
+
+/// The frames up to the verdicts on all subscriptions.
+async fn first_frames(runtime: &Runtime, session: &Arc<Session>, asked: usize) -> Vec<Frame> {
+    let mut first = Vec::new();
+    loop {
+        let verdicts = count(&first, "confirm_subscription") + count(&first, "reject_subscription");
+        if verdicts >= asked {
+            return first;
+        }
+        let mut poll = session.park(Time::NEVER);
+        let answer =
+            poll_fn(|context| poll.poll_answer(runtime.clock.now(), context.waker())).await;
+        match answer {
+            Answer::Frames {
+                frames,
+                mut delivery,
+                ..
+            } => {
+                first.extend(frames);
+                delivery.flushed(runtime.clock.now());
+                delivery.confirm();
+            }
+            Answer::Empty { .. } => {}
+            Answer::Closed { .. } => return first,
+        }
+    }
+}
+
+fn count(frames: &[Frame], kind: &str) -> usize {
+    let start = format!("{{\"type\":\"{kind}\"");
+    frames
+        .iter()
+        .filter(|frame| frame.line().starts_with(start.as_bytes()))
+        .count()
+}
