@@ -1,7 +1,7 @@
 //! Chaos: slots of a Redis Cluster move while everybody publishes to them.
 
 use anyhow::Result;
-use pollux_testkit::{Door, Node, RedisCluster, Server, Traffic};
+use pollux_testkit::{Door, Nginx, Node, RedisCluster, Server, Traffic};
 use std::time::Duration;
 
 const STREAMS: [&str; 5] = ["a", "b", "c", "d", "e"];
@@ -15,20 +15,18 @@ async fn slots_move_and_nothing_is_lost() -> Result<()> {
     let cluster = RedisCluster::spawn(3).await?;
     let mut nodes = Vec::new();
     let mut traffic = Traffic::on(&STREAMS);
-    for at in 0..3 {
+    for _ in 0..3 {
         let node = Node::builder()
             .flag("poll_interval", "1")
             .flag("history_limit", "2000")
             .redis_url(&cluster.urls())
             .spawn_ready()
             .await?;
-        for reader in 0..2 {
-            traffic
-                .read(&format!("reader {reader} at {at}"), &node)
-                .await?;
-        }
         nodes.push(node);
     }
+    let addresses: Vec<_> = nodes.iter().map(Node::address).collect();
+    let nginx = Nginx::spawn(&addresses).await?;
+    traffic.read_through(&nginx, 6).await?;
     let server = Server::from(&cluster);
     traffic.publish(Door::Fcall, &server, EVERY);
     traffic.publish(Door::Xadd, &server, EVERY);

@@ -2,7 +2,7 @@
 //! itself. What it missed is repaired.
 
 use anyhow::Result;
-use pollux_testkit::{Door, Gate, Node, NodeBuilder, Redis, Server, Traffic, free_port};
+use pollux_testkit::{Door, Gate, Nginx, Node, NodeBuilder, Redis, Server, Traffic, free_port};
 use std::time::Duration;
 
 const STREAMS: [&str; 5] = ["a", "b", "c", "d", "e"];
@@ -20,11 +20,12 @@ fn builder(url: &str) -> NodeBuilder {
         .redis_url(url)
 }
 
-/// Three nodes, the first one behind a gate.
+/// Three nodes behind nginx, the first one also behind a gate.
 struct Scene {
     _redis: Redis,
     gate: Gate,
     nodes: Vec<Node>,
+    _nginx: Nginx,
     traffic: Traffic,
 }
 
@@ -37,13 +38,11 @@ impl Scene {
             nodes.push(builder(&redis.url()).spawn_ready().await?);
         }
         let mut traffic = Traffic::on(&STREAMS);
-        for (at, node) in nodes.iter().enumerate() {
-            for reader in 0..2 {
-                traffic
-                    .read(&format!("reader {reader} at {at}"), node)
-                    .await?;
-            }
-        }
+        // Wherever nginx puts the others, the node behind the gate has somebody.
+        traffic.read("reader behind the gate", &nodes[0]).await?;
+        let addresses: Vec<_> = nodes.iter().map(Node::address).collect();
+        let nginx = Nginx::spawn(&addresses).await?;
+        traffic.read_through(&nginx, 5).await?;
         let server = Server::from(&redis);
         traffic.publish(Door::Fcall, &server, EVERY);
         traffic.publish(Door::Xadd, &server, EVERY);
@@ -52,6 +51,7 @@ impl Scene {
             _redis: redis,
             gate,
             nodes,
+            _nginx: nginx,
             traffic,
         })
     }

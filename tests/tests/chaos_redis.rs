@@ -1,7 +1,7 @@
 //! Chaos: Redis goes away and comes back while everybody publishes.
 
 use anyhow::Result;
-use pollux_testkit::{Door, Node, Redis, Server, Traffic};
+use pollux_testkit::{Door, Nginx, Node, Redis, Server, Traffic};
 use std::time::Duration;
 
 const STREAMS: [&str; 5] = ["a", "b", "c", "d", "e"];
@@ -12,10 +12,11 @@ const EVERY: Duration = Duration::from_millis(100);
 /// Messages of each publisher before an outage, and after it.
 const AROUND: u64 = 20;
 
-/// A Redis that keeps what it acknowledged, and three nodes.
+/// A Redis that keeps what it acknowledged, and three nodes behind nginx.
 struct Scene {
     redis: Redis,
     nodes: Vec<Node>,
+    _nginx: Nginx,
     traffic: Traffic,
 }
 
@@ -24,20 +25,18 @@ impl Scene {
         let redis = Redis::builder().append_only().spawn().await?;
         let mut nodes = Vec::new();
         let mut traffic = Traffic::on(&STREAMS);
-        for at in 0..3 {
+        for _ in 0..3 {
             let node = Node::builder()
                 .flag("poll_interval", "1")
                 .flag("history_limit", "2000")
                 .redis(&redis)
                 .spawn_ready()
                 .await?;
-            for reader in 0..2 {
-                traffic
-                    .read(&format!("reader {reader} at {at}"), &node)
-                    .await?;
-            }
             nodes.push(node);
         }
+        let addresses: Vec<_> = nodes.iter().map(Node::address).collect();
+        let nginx = Nginx::spawn(&addresses).await?;
+        traffic.read_through(&nginx, 6).await?;
         let server = Server::from(&redis);
         traffic.publish(Door::Fcall, &server, EVERY);
         traffic.publish(Door::Xadd, &server, EVERY);
@@ -45,6 +44,7 @@ impl Scene {
         Ok(Self {
             redis,
             nodes,
+            _nginx: nginx,
             traffic,
         })
     }

@@ -127,7 +127,7 @@ async fn every_poll_reaches_the_node_of_its_session() -> Result<()> {
     }
     let all = (2 * EACH) as f64;
     assert_eventually!(sum(&nodes, "parked_polls").await? == all, PATIENCE);
-    // One by HTTP, through nginx as a backend might, and then one by PUBLISH.
+    // One by HTTP, through nginx as a backend might.
     let publication = frames::publication(STREAM, &json!("by HTTP"));
     let publish = Request::post("/_broadcast").body(publication);
     let taken = Connection::once(nginx.address(), &publish).await?;
@@ -138,11 +138,33 @@ async fn every_poll_reaches_the_node_of_its_session() -> Result<()> {
         connection.send(&client.request("")).await?;
     }
     assert_eventually!(sum(&nodes, "parked_polls").await? == all, PATIENCE);
-    let publication = frames::publication(STREAM, &json!("by PUBLISH"));
-    redis.publish(CHANNEL, &publication).await?;
-    for (client, connection) in clients.iter_mut().zip(&mut waiting) {
-        let answer = client.poller.understand(connection.response().await?)?;
-        assert_eq!(answer.messages(), ["by PUBLISH"]);
+    // The other doors, one after the other.
+    for door in ["FCALL", "XADD", "PUBLISH"] {
+        let message = json!(format!("by {door}"));
+        let publication = frames::publication(STREAM, &message);
+        let key = format!("pollux:{{{STREAM}}}");
+        match door {
+            "FCALL" => {
+                let data = message.to_string();
+                redis
+                    .cli(&["FCALL", "pollux_publish", "1", &key, &data])
+                    .await?;
+            }
+            "XADD" => {
+                redis
+                    .cli(&["XADD", CHANNEL, "*", "payload", &publication])
+                    .await?;
+            }
+            _ => {
+                redis.publish(CHANNEL, &publication).await?;
+            }
+        }
+        for (client, connection) in clients.iter_mut().zip(&mut waiting) {
+            let answer = client.poller.understand(connection.response().await?)?;
+            assert_eq!(answer.messages(), [message.clone()]);
+            connection.send(&client.request("")).await?;
+        }
+        assert_eventually!(sum(&nodes, "parked_polls").await? == all, PATIENCE);
     }
     assert_eq!(sum(&nodes, "long_poll_stale_requests_total").await?, 0.0);
     assert_eq!(sum(&nodes, "sessions").await?, all);

@@ -11,13 +11,13 @@ mod reader;
 pub use books::Outcome;
 pub use publisher::{Door, Server};
 
-use crate::{Deadline, Node};
+use crate::{Deadline, Nginx, Node};
 use anyhow::{Context, Result, bail, ensure};
 use books::Books;
 use parking_lot::Mutex;
 use publisher::Publisher;
 use reader::Reader;
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinHandle, time::sleep};
 
 /// After the last message and the last fault, everything must have come within this time.
@@ -61,8 +61,24 @@ impl Traffic {
     /// # Errors
     /// The node says no, or somebody publishes already.
     pub async fn read(&mut self, name: &str, node: &Node) -> Result<()> {
+        self.read_at(name, node.address()).await
+    }
+
+    /// So many readers that come through nginx, on whichever nodes it puts them.
+    ///
+    /// # Errors
+    /// As with [`Traffic::read`].
+    pub async fn read_through(&mut self, nginx: &Nginx, readers: usize) -> Result<()> {
+        for reader in 0..readers {
+            let name = format!("reader {reader} through nginx");
+            self.read_at(&name, nginx.address()).await?;
+        }
+        Ok(())
+    }
+
+    async fn read_at(&mut self, name: &str, address: SocketAddr) -> Result<()> {
         ensure!(self.publishers.is_empty(), "{name} comes late");
-        let reader = Reader::join(name, node, &self.streams).await?;
+        let reader = Reader::join(name, address, &self.streams).await?;
         self.books.lock().join(name, &self.streams);
         let task = tokio::spawn(reader.run(Arc::clone(&self.books)));
         self.readers.insert(name.to_owned(), task);

@@ -1,10 +1,10 @@
 //! Polls as long as the test lasts, and writes down what comes.
 
 use super::books::Books;
-use crate::{Answer, Node, Poller, frames};
+use crate::{Answer, Poller, frames};
 use anyhow::{Context, Result, bail};
 use parking_lot::Mutex;
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 #[derive(Debug)]
 pub(super) struct Reader {
@@ -13,11 +13,14 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) async fn join(name: &str, node: &Node, streams: &[String]) -> Result<Self> {
-        let streams: Vec<_> = streams.iter().map(String::as_str).collect();
+    pub(super) async fn join(name: &str, address: SocketAddr, streams: &[String]) -> Result<Self> {
+        let mut poller = Poller::open_at(address).await?;
+        for stream in streams {
+            poller.subscribe(&frames::public(stream)).await?;
+        }
         Ok(Self {
             name: name.to_owned(),
-            poller: Poller::subscribed(node, &streams).await?.with_cursor(),
+            poller: poller.with_cursor(),
         })
     }
 
