@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::cluster::args::{InterestArgs, LatencyArgs, ThroughputArgs};
 use crate::dialect::DialectName;
 use crate::mark::{MAX_STREAMS, MIN_PAYLOAD};
 use crate::server::Pid;
 
-/// Measures the fan-out and the memory of long-poll servers, Pollux (`lp`) and Nchan (`nchan`).
+/// Measures long-poll servers, Pollux (`lp`) and Nchan (`nchan`), alone and as clusters.
 ///
 /// One process holds N polls, publishes, and times every message from the publish call to its
 /// receipt. Any lost message makes the exit code 1. Numbers of one machine say little; run two
@@ -41,6 +42,16 @@ Examples:
     pollux-bench compare --a http://127.0.0.1:8080,lp,$(pidof pollux) \\
       --b http://127.0.0.1:8081,nchan,$(pgrep -d, nginx) --pollers 10000 --publications 10
 
+  Through Redis to a poll on another node, and to three nodes by every door:
+    pollux-bench latency --node http://127.0.0.1:8082 --publish-at http://127.0.0.1:8081
+    pollux-bench latency --node http://127.0.0.1:8081 --node http://127.0.0.1:8082 \\
+      --node http://127.0.0.1:8083 --redis redis://127.0.0.1:6379
+
+  What each door sustains, and what interest saves:
+    pollux-bench throughput --node http://127.0.0.1:8081 --redis redis://127.0.0.1:6379
+    pollux-bench interest --node http://127.0.0.1:8081 --node http://127.0.0.1:8082 \\
+      --redis redis://127.0.0.1:6379 --streams 1000 --rate 2000 --bystanders 1
+
 Pin server and generator to different CPUs (taskset) when the figures are to be quoted.
 
 Exit codes: 0 all arrived, 1 messages were lost or the run was cut short, 2 it could not run.";
@@ -54,6 +65,25 @@ pub(crate) enum Command {
     Idle(IdleArgs),
     /// Run the same fan-out against two servers in turn and print the ratios.
     Compare(CompareArgs),
+    /// Time single messages through Redis to polls at several nodes, by each door.
+    ///
+    /// At each node waits one session with a parked poll. Messages are published one at a time;
+    /// the clock runs from the moment the request or command is written to the last byte of each
+    /// node's answer. Start Pollux with --poll_flush_interval 0, or it coalesces them.
+    Latency(LatencyArgs),
+    /// Publish as fast as each door takes it; a poll at every node checks that nothing is lost.
+    ///
+    /// Each stream has one long poll at every node. The rate counts up to the last receipt. CPU
+    /// time is that of Redis, of each node and of the generator. A run that lost a message, or got
+    /// one twice, does not count and makes the exit code 1. With the door `http`, which has
+    /// several connections, messages may change places; they are counted as out of order.
+    Throughput(ThroughputArgs),
+    /// Compare sending a publication to the node that needs it with sending it to all.
+    ///
+    /// Each stream has one subscriber; the nodes have their turns. The same number of messages is
+    /// published to each stream, by FCALL (only the node that needs a message gets it) and by
+    /// PUBLISH (all nodes get every message).
+    Interest(InterestArgs),
 }
 
 /// Options of `fanout`.
@@ -153,6 +183,13 @@ pub(crate) struct PollArgs {
     /// The size of a message's data in bytes.
     #[arg(long, value_name = "BYTES", default_value_t = 200, value_parser = parse_payload)]
     pub(crate) payload: usize,
+    #[command(flatten)]
+    pub(crate) report: OutputArgs,
+}
+
+/// Where the report goes.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct OutputArgs {
     /// Print one JSON object and nothing else.
     #[arg(long)]
     pub(crate) json: bool,
@@ -190,7 +227,7 @@ pub(crate) struct LoadArgs {
 }
 
 /// `250ms`, `30s`, `2m`; a bare number is seconds.
-fn parse_time(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_time(text: &str) -> Result<Duration, String> {
     let (number, seconds) = if let Some(number) = text.strip_suffix("ms") {
         (number, 0.001)
     } else if let Some(number) = text.strip_suffix('m') {
@@ -206,14 +243,14 @@ fn parse_time(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "write it as 250ms, 30s or 2m".to_owned())
 }
 
-fn parse_rate(text: &str) -> Result<f64, String> {
+pub(crate) fn parse_rate(text: &str) -> Result<f64, String> {
     text.parse::<f64>()
         .ok()
         .filter(|rate| rate.is_finite() && *rate >= 0.0)
         .ok_or_else(|| "it must be a number, 0 or more".to_owned())
 }
 
-fn parse_payload(text: &str) -> Result<usize, String> {
+pub(crate) fn parse_payload(text: &str) -> Result<usize, String> {
     const LARGEST: usize = 16 << 20;
     text.parse::<usize>()
         .ok()

@@ -166,6 +166,20 @@ impl Conn {
         }
     }
 
+    /// Reads what there is into `buffer`, for protocols other than HTTP. True if the server has
+    /// closed.
+    pub(crate) fn receive_bytes(
+        &mut self,
+        input: &mut [u8],
+        readiness: Readiness,
+        buffer: &mut Vec<u8>,
+    ) -> Result<bool, Broken> {
+        let (fresh, ended) = self.fill(input, readiness)?;
+        buffer.append(&mut self.carry);
+        buffer.extend_from_slice(&input[..fresh]);
+        Ok(ended)
+    }
+
     /// The next of several answers that came together.
     pub(crate) fn receive_more<R>(
         &mut self,

@@ -12,7 +12,7 @@ use crate::swarm::{Fatal, Makeup, Swarm};
 use crate::tally::Tally;
 
 /// The longest the generator sleeps, so that Ctrl-C and the progress bar get their turn.
-const LONGEST_NAP: Duration = Duration::from_millis(100);
+pub(crate) const LONGEST_NAP: Duration = Duration::from_millis(100);
 /// Epoll counts in milliseconds; what is due sooner is waited for awake.
 const NAP_GRAIN: Duration = Duration::from_millis(1);
 /// How often the server is asked for its gauge.

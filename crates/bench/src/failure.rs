@@ -30,6 +30,19 @@ pub(crate) enum Failure {
     Rejected,
     /// The server sent a `disconnect` frame.
     Disconnected,
+    /// Redis answered with an error of this kind.
+    Redis(RedisRefusal),
+}
+
+/// Errors of Redis that have a remedy, and all others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum RedisRefusal {
+    NoSuchFunction,
+    Login,
+    OutOfMemory,
+    /// A replica, or a server of a cluster that does not hold the key.
+    WrongServer,
+    Other,
 }
 
 /// How often each kind occurred.
@@ -66,6 +79,15 @@ impl Failure {
             Self::NoPollId | Self::NoMessageId => {
                 Some("the server speaks another dialect; check --dialect")
             }
+            Self::Redis(RedisRefusal::NoSuchFunction) => {
+                Some("a node loads the function when it starts: is one connected to this Redis?")
+            }
+            Self::Redis(RedisRefusal::Login) => {
+                Some("give user and password in the URL: redis://user:password@host:6379")
+            }
+            Self::Redis(RedisRefusal::WrongServer) => {
+                Some("name the master; doors of a Redis Cluster are not measured")
+            }
             Self::NoAddressLeft => Some("local ports ran out; wait a minute or use fewer pollers"),
             _ => None,
         }
@@ -88,14 +110,44 @@ impl fmt::Display for Failure {
             Self::NoMessageId => "no_message_id",
             Self::Rejected => "subscription_rejected",
             Self::Disconnected => "disconnected",
+            Self::Redis(refusal) => refusal.name(),
         };
         f.write_str(name)
+    }
+}
+
+impl RedisRefusal {
+    /// Sorts the text of an error reply.
+    pub(crate) fn of(text: &str) -> Self {
+        match text.split(' ').next().unwrap_or_default() {
+            "NOAUTH" | "WRONGPASS" | "NOPERM" => Self::Login,
+            "OOM" => Self::OutOfMemory,
+            "READONLY" | "MOVED" | "ASK" | "CLUSTERDOWN" => Self::WrongServer,
+            _ if text.contains("Function not found") => Self::NoSuchFunction,
+            _ => Self::Other,
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::NoSuchFunction => "redis_no_such_function",
+            Self::Login => "redis_login",
+            Self::OutOfMemory => "redis_out_of_memory",
+            Self::WrongServer => "redis_wrong_server",
+            Self::Other => "redis_error",
+        }
     }
 }
 
 impl Failures {
     pub(crate) fn count(&mut self, failure: Failure) {
         *self.counts.entry(failure).or_default() += 1;
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (&failure, count) in &other.counts {
+            *self.counts.entry(failure).or_default() += count;
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -79,6 +79,7 @@ pub(crate) struct FanoutReport {
 pub(crate) struct Spread {
     pub(crate) min: f64,
     pub(crate) p50: f64,
+    pub(crate) p90: f64,
     pub(crate) p99: f64,
     pub(crate) max: f64,
 }
@@ -276,18 +277,19 @@ fn micros(seconds: f64) -> f64 {
 }
 
 impl Spread {
-    fn of(histogram: &Histogram<u64>) -> Option<Self> {
+    pub(crate) fn of(histogram: &Histogram<u64>) -> Option<Self> {
         #[expect(clippy::cast_precision_loss, reason = "far below 2^52 nanoseconds")]
         let micros = |nanoseconds: u64| nanoseconds as f64 / 1e3;
         (!histogram.is_empty()).then(|| Self {
             min: micros(histogram.min()),
             p50: micros(histogram.value_at_quantile(0.5)),
+            p90: micros(histogram.value_at_quantile(0.9)),
             p99: micros(histogram.value_at_quantile(0.99)),
             max: micros(histogram.max()),
         })
     }
 
-    fn of_times(times: impl Iterator<Item = f64>) -> Option<Self> {
+    pub(crate) fn of_times(times: impl Iterator<Item = f64>) -> Option<Self> {
         let mut times: Vec<f64> = times.collect();
         times.sort_by(f64::total_cmp);
         let last = times.len().checked_sub(1)?;
@@ -296,6 +298,7 @@ impl Spread {
         Some(Self {
             min: times[0],
             p50: at(50),
+            p90: at(90),
             p99: at(99),
             max: times[last],
         })
@@ -312,6 +315,7 @@ mod tests {
         let one = Spread::of_times([7.0].into_iter()).unwrap();
         assert_eq!((one.min, one.p50, one.p99, one.max), (7.0, 7.0, 7.0, 7.0));
         let many = Spread::of_times((1..=200).rev().map(f64::from)).unwrap();
-        assert_eq!((many.p50, many.p99, many.max), (100.0, 198.0, 200.0));
+        assert_eq!((many.p50, many.p90), (100.0, 180.0));
+        assert_eq!((many.p99, many.max), (198.0, 200.0));
     }
 }

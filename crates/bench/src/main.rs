@@ -2,11 +2,13 @@
 //!
 //! Modules in reading order: `cli` and `plan` say what is wanted, `fanout`, `idle` and `compare`
 //! are the commands, `driver` leads a `swarm` of `poller`s and a `publisher` through them, each
-//! on a `conn`. `dialect`, `http` and `mark` are bytes only. `tally` counts, `server` and
+//! on a `conn`; its `roster` says who is to start. `cluster` has the commands for several nodes
+//! on one Redis. `dialect`, `http` and `mark` are bytes only. `tally` counts, `server` and
 //! `metrics` ask about the measured server, `report` prints.
 
 mod cli;
 mod clock;
+mod cluster;
 mod compare;
 mod conn;
 mod dialect;
@@ -24,6 +26,7 @@ mod poller;
 mod progress;
 mod publisher;
 mod report;
+mod roster;
 mod server;
 mod stop;
 mod swarm;
@@ -81,7 +84,7 @@ fn run(command: Command) -> Result<Outcome> {
         Command::Fanout(args) => {
             let plan = Plan::make(&args.server, &args.load.polls, new_run())?;
             let report = fanout::run(&plan, Load::new(&args.load), &context)?;
-            report::print(&report, &args.load.polls)?;
+            report::print(&report, &args.load.polls.report)?;
             report.is_clean()
         }
         Command::Idle(args) => {
@@ -92,12 +95,27 @@ fn run(command: Command) -> Result<Outcome> {
                 Delivery::Never
             };
             let report = idle::run(&plan, args.hold, delivery, &context)?;
-            report::print(&report, &args.polls)?;
+            report::print(&report, &args.polls.report)?;
             report.is_clean()
         }
         Command::Compare(args) => {
             let report = compare::run(&args, new_run, &context)?;
-            report::print(&report, &args.load.polls)?;
+            report::print(&report, &args.load.polls.report)?;
+            report.is_clean()
+        }
+        Command::Latency(args) => {
+            let report = cluster::latency::run(&args, new_run, &context)?;
+            report::print(&report, &args.cluster.report)?;
+            report.is_clean()
+        }
+        Command::Throughput(args) => {
+            let report = cluster::throughput::run(&args, new_run, &context)?;
+            report::print(&report, &args.cluster.report)?;
+            report.is_clean()
+        }
+        Command::Interest(args) => {
+            let report = cluster::interest::run(&args, new_run, &context)?;
+            report::print(&report, &args.cluster.report)?;
             report.is_clean()
         }
     };

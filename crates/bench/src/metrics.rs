@@ -1,4 +1,4 @@
-//! Asks the server how many polls it holds, if it is one that says.
+//! Asks a server for its metrics, if it has any.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -14,12 +14,17 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_PAGE: usize = 8 << 20;
 const PIECE: usize = 16 << 10;
 
-/// The gauge's value, or nothing if the server has no such page or no such gauge.
+/// How many polls the server holds, or nothing if it does not say.
 pub(crate) fn parked_polls(target: &Target) -> Option<u64> {
+    read(target, PARKED_POLLS)
+}
+
+/// The metric's value, or nothing if the server has no such page or no such metric.
+pub(crate) fn read(target: &Target, name: &str) -> Option<u64> {
     let page = fetch(target).ok()?;
     match http::parse_at_end(&page) {
         Parsed::Whole(answer, _) if answer.status == 200 => {
-            gauge(std::str::from_utf8(&answer.body).ok()?, PARKED_POLLS)
+            sum(std::str::from_utf8(&answer.body).ok()?, name)
         }
         _ => None,
     }
@@ -47,7 +52,7 @@ fn fetch(target: &Target) -> io::Result<Vec<u8>> {
 }
 
 /// The sum over all label sets of a metric in the Prometheus text format.
-fn gauge(text: &str, name: &str) -> Option<u64> {
+fn sum(text: &str, name: &str) -> Option<u64> {
     let mut sum = None;
     for line in text.lines() {
         let Some(rest) = line.strip_prefix(name) else {
@@ -64,7 +69,7 @@ fn gauge(text: &str, name: &str) -> Option<u64> {
             #[expect(
                 clippy::cast_possible_truncation,
                 clippy::cast_sign_loss,
-                reason = "a count of polls, checked to be finite and not negative"
+                reason = "a count, checked to be finite and not negative"
             )]
             let whole = number as u64;
             sum = Some(sum.unwrap_or(0) + whole);
@@ -80,12 +85,12 @@ mod tests {
     #[test]
     fn sums_the_gauge_over_its_labels() {
         let page = "# TYPE pollux_parked_polls gauge\npollux_parked_polls_total 9\npollux_parked_polls{door=\"lp\"} 10\npollux_parked_polls{door=\"room}\"} 2e0\n";
-        assert_eq!(gauge(page, PARKED_POLLS), Some(12));
+        assert_eq!(sum(page, PARKED_POLLS), Some(12));
         assert_eq!(
-            gauge("pollux_parked_polls 7 1700000000\n", PARKED_POLLS),
+            sum("pollux_parked_polls 7 1700000000\n", PARKED_POLLS),
             Some(7)
         );
-        assert_eq!(gauge("pollux_parked_polls NaN\n", PARKED_POLLS), None);
-        assert_eq!(gauge("nothing here", PARKED_POLLS), None);
+        assert_eq!(sum("pollux_parked_polls NaN\n", PARKED_POLLS), None);
+        assert_eq!(sum("nothing here", PARKED_POLLS), None);
     }
 }

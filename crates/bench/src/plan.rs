@@ -128,7 +128,7 @@ impl Load {
     }
 }
 
-fn header_lines(headers: &[String]) -> Result<String> {
+pub(crate) fn header_lines(headers: &[String]) -> Result<String> {
     let mut lines = String::new();
     for header in headers {
         let named = header

@@ -83,6 +83,11 @@ impl Poller {
         }
     }
 
+    /// Forgets what it has received, because the next run counts from 1 again.
+    pub(crate) fn forget(&mut self) {
+        self.ledger = Ledger::default();
+    }
+
     /// The server holds, or is about to hold, a poll of this poller.
     pub(crate) fn is_parked(&self) -> bool {
         self.session.is_subscribed()

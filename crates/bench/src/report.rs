@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
-use crate::cli::PollArgs;
+use crate::cli::OutputArgs;
 use crate::fanout::{FanoutReport, Spread};
 use crate::idle::IdleReport;
 use crate::server::{CpuSource, MemorySource};
@@ -14,7 +14,7 @@ use crate::table::{Table, grouped, size, time};
 use crate::weigh::{CpuReport, MemoryReport};
 
 /// A generator this busy may be what was measured.
-const BUSY_GENERATOR: f64 = 0.95;
+pub(crate) const BUSY_GENERATOR: f64 = 0.95;
 
 /// Something that can be printed in both forms.
 pub(crate) trait Report: Serialize {
@@ -22,7 +22,7 @@ pub(crate) trait Report: Serialize {
 }
 
 /// Prints to standard output, and writes the file if one was asked for.
-pub(crate) fn print(report: &impl Report, args: &PollArgs) -> Result<()> {
+pub(crate) fn print(report: &impl Report, args: &OutputArgs) -> Result<()> {
     let json = serde_json::to_string(report)?;
     if let Some(path) = &args.output {
         fs::write(path, format!("{json}\n"))

@@ -1,13 +1,11 @@
 //! All pollers and the publisher on one epoll instance, turned by whoever measures.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::io;
 use std::time::Duration;
 
 use mio::{Events, Poll, Token};
 
-use crate::clock::{Clock, Nanos};
+use crate::clock::Clock;
 use crate::conn::Readiness;
 use crate::dialect::Dialect;
 use crate::failure::Failure;
@@ -15,14 +13,12 @@ use crate::limits::Sources;
 use crate::mark::StreamIndex;
 use crate::poller::{Poller, Shared, Step};
 use crate::publisher::Publisher;
+use crate::roster::Roster;
 use crate::tally::Tally;
 
-/// Pollers that may be on their way to their first parked poll at the same time. Above a
-/// server's listen backlog (511 in nginx) connections wait a second for their next SYN.
-const OPENING_AT_ONCE: usize = 256;
 /// Events between two looks at the publishing schedule: about 2 ms of work.
-const EVENTS_PER_TURN: usize = 256;
-const INPUT_SIZE: usize = 64 << 10;
+pub(crate) const EVENTS_PER_TURN: usize = 256;
+pub(crate) const INPUT_SIZE: usize = 64 << 10;
 const PUBLISHER: Token = Token(usize::MAX);
 
 /// The generator.
@@ -33,12 +29,8 @@ pub(crate) struct Swarm {
     pollers: Vec<Poller>,
     publisher: Publisher,
     shared: Shared,
-    /// The first poller that was not started yet.
-    next: usize,
-    /// Pollers that have been parked at least once.
-    ready: usize,
-    /// Pollers to be started again, soonest first.
-    resting: BinaryHeap<Reverse<(Nanos, usize)>>,
+    /// Who is to be started next.
+    roster: Roster,
     payload: usize,
 }
 
@@ -95,9 +87,7 @@ impl Swarm {
                 input: vec![0; INPUT_SIZE].into_boxed_slice(),
                 output: Vec::new(),
             },
-            next: 0,
-            ready: 0,
-            resting: BinaryHeap::new(),
+            roster: Roster::new(makeup.pollers),
             payload: makeup.payload,
         })
     }
@@ -111,11 +101,11 @@ impl Swarm {
     }
 
     pub(crate) const fn started(&self) -> usize {
-        self.next
+        self.roster.started()
     }
 
     pub(crate) const fn ready(&self) -> usize {
-        self.ready
+        self.roster.ready()
     }
 
     pub(crate) fn parked(&self) -> usize {
@@ -161,13 +151,12 @@ impl Swarm {
 
     /// Starts who is due, waits for events no longer than `patience`, and handles them.
     pub(crate) fn turn(&mut self, patience: Duration) -> Result<(), Fatal> {
-        self.start_new()?;
         let now = self.shared.clock.now();
-        self.start_rested(now)?;
-        let patience = match self.resting.peek() {
-            Some(Reverse((due, _))) => patience.min(due.since(now)),
-            None => patience,
-        };
+        while let Some(index) = self.roster.next_due(now) {
+            let step = self.pollers[index].start(&mut self.shared);
+            self.roster.note(step, index, now)?;
+        }
+        let patience = self.roster.patience(patience, now);
         match self.poll.poll(&mut self.events, Some(patience)) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             other => other?,
@@ -186,66 +175,12 @@ impl Swarm {
                     };
                     let step = poller.on_event(readiness, &mut self.shared);
                     if step != Step::Waiting {
-                        note(
-                            step,
-                            index,
-                            &mut self.ready,
-                            &mut self.resting,
-                            &self.shared,
-                        )?;
+                        let now = self.shared.clock.now();
+                        self.roster.note(step, index, now)?;
                     }
                 }
             }
         }
         Ok(())
     }
-
-    fn start_new(&mut self) -> Result<(), Fatal> {
-        while self.next < self.pollers.len() && self.next - self.ready < OPENING_AT_ONCE {
-            let index = self.next;
-            self.next += 1;
-            self.start(index)?;
-        }
-        Ok(())
-    }
-
-    fn start_rested(&mut self, now: Nanos) -> Result<(), Fatal> {
-        while let Some(&Reverse((due, index))) = self.resting.peek() {
-            if due > now {
-                break;
-            }
-            self.resting.pop();
-            self.start(index)?;
-        }
-        Ok(())
-    }
-
-    fn start(&mut self, index: usize) -> Result<(), Fatal> {
-        let step = self.pollers[index].start(&mut self.shared);
-        note(
-            step,
-            index,
-            &mut self.ready,
-            &mut self.resting,
-            &self.shared,
-        )
-    }
-}
-
-fn note(
-    step: Step,
-    index: usize,
-    ready: &mut usize,
-    resting: &mut BinaryHeap<Reverse<(Nanos, usize)>>,
-    shared: &Shared,
-) -> Result<(), Fatal> {
-    match step {
-        Step::Waiting => {}
-        Step::Ready => *ready += 1,
-        Step::Refused(failure, _) if *ready == 0 => return Err(Fatal::Refused(failure)),
-        Step::Rest(pause) | Step::Refused(_, pause) => {
-            resting.push(Reverse((shared.clock.now().plus(pause), index)));
-        }
-    }
-    Ok(())
 }

@@ -32,6 +32,10 @@ pub(crate) struct Tally {
     pub(crate) publish_failures: Failures,
     /// The last time anything arrived.
     last_receipt: Nanos,
+    /// First receipts, warm-up included.
+    received: u64,
+    /// Receipts there should be, whatever the server answered.
+    owed: u64,
 }
 
 /// One message to one stream.
@@ -79,6 +83,8 @@ impl Tally {
             failures: Failures::default(),
             publish_failures: Failures::default(),
             last_receipt: Nanos::default(),
+            received: 0,
+            owed: 0,
         }
     }
 
@@ -86,6 +92,7 @@ impl Tally {
     pub(crate) fn publish(&mut self, now: Nanos) -> Mark {
         let streams = self.pollers.len().max(1);
         let index = self.publications.len();
+        self.owed += u64::from(self.pollers[index % streams]);
         self.publications.push(Publication {
             sent: now,
             ..Publication::default()
@@ -100,12 +107,18 @@ impl Tally {
 
     /// The server has answered the next publication, or never will.
     pub(crate) fn answer(&mut self, outcome: Result<(), Failure>, now: Nanos) {
-        match (outcome, self.publications.get_mut(self.answered)) {
+        self.answer_to(self.answered, outcome, now);
+        self.answered += 1;
+    }
+
+    /// The publication with this index has been answered, or never will be. For publishers whose
+    /// answers come in any order.
+    pub(crate) fn answer_to(&mut self, index: usize, outcome: Result<(), Failure>, now: Nanos) {
+        match (outcome, self.publications.get_mut(index)) {
             (Ok(()), Some(publication)) => publication.accepted = Some(now),
             (Ok(()), None) => {}
             (Err(failure), _) => self.publish_failures.count(failure),
         }
-        self.answered += 1;
     }
 
     /// A poller of `stream` has received a message.
@@ -132,6 +145,7 @@ impl Tally {
         publication.received += 1;
         publication.last = now;
         self.last_receipt = now;
+        self.received += 1;
         if index >= self.measured_from {
             let latency = now.since(mark.sent).min(LONGEST);
             self.latency
@@ -176,6 +190,16 @@ impl Tally {
         self.missing(0..self.publications.len()) == 0
     }
 
+    /// Whether everything published has reached everyone. Cheap enough to ask all the time.
+    pub(crate) const fn has_all(&self) -> bool {
+        self.outstanding() == 0
+    }
+
+    /// Receipts that have not come yet.
+    pub(crate) const fn outstanding(&self) -> u64 {
+        self.owed.saturating_sub(self.received)
+    }
+
     fn missing(&self, range: std::ops::Range<usize>) -> u64 {
         range
             .filter(|&index| self.publications[index].accepted.is_some())
@@ -215,11 +239,8 @@ impl Tally {
     }
 
     /// Messages that did arrive, warm-up included.
-    pub(crate) fn all_deliveries(&self) -> u64 {
-        self.publications
-            .iter()
-            .map(|publication| u64::from(publication.received))
-            .sum()
+    pub(crate) const fn all_deliveries(&self) -> u64 {
+        self.received
     }
 
     pub(crate) fn losses(&self) -> u64 {
@@ -305,5 +326,6 @@ mod tests {
         assert_eq!(tally.losses(), 0);
         assert!(tally.all_settled());
         assert!(!tally.ever_accepted());
+        assert!(!tally.has_all(), "it was owed all the same");
     }
 }
