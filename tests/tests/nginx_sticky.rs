@@ -161,7 +161,7 @@ async fn every_poll_reaches_the_node_of_its_session() -> Result<()> {
         }
         for (client, connection) in clients.iter_mut().zip(&mut waiting) {
             let answer = client.poller.understand(connection.response().await?)?;
-            assert_eq!(answer.messages(), [message.clone()]);
+            assert_eq!(answer.messages(), std::slice::from_ref(&message));
             connection.send(&client.request("")).await?;
         }
         assert_eventually!(sum(&nodes, "parked_polls").await? == all, PATIENCE);

@@ -3,6 +3,7 @@
 use super::{commands::Lane, config::RedisConfig, names::Names};
 use ::redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
 use pollux_protocol::StreamName;
+use std::collections::BTreeMap;
 
 /// Raised with every change to what `publish.lua` does; a node replaces a
 /// library of a lower version, and leaves one of a higher version alone.
@@ -114,13 +115,14 @@ impl Scripts {
 /// What backends call.
 #[derive(Debug)]
 pub(super) struct Library {
-    /// A version, then the settings it was made with.
-    version: String,
-    /// For `FUNCTION LOAD`.
-    code: String,
-    /// For `SCRIPT LOAD`, where there are no functions.
-    script: Script,
+    verb: String,
+    prefix: String,
+    /// Publications kept, and for how many milliseconds.
+    kept: (usize, u128),
 }
+
+/// The settings of those who use a library, by their prefix.
+type Users = BTreeMap<String, (usize, u128)>;
 
 /// How backends publish on a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,22 +135,10 @@ pub(super) enum Door {
 
 impl Library {
     fn new(config: &RedisConfig, verb: &str) -> Self {
-        let limit = config.history_limit.to_string();
-        let ttl = config.history_ttl.as_millis().to_string();
-        let version = format!("{VERSION} limit={limit} ttl={ttl} {verb}");
-        let fill = |template: &str| {
-            template
-                .replace("@LIMIT@", &limit)
-                .replace("@TTL@", &ttl)
-                .replace("@VERB@", verb)
-                .replace("@VERSION@", &version)
-        };
-        let library = fill(include_str!("scripts/library.lua"));
-        let script = fill(include_str!("scripts/publish_script.lua"));
         Self {
-            code: format!("#!lua name=pollux\n{PUBLISH}\n{library}"),
-            script: Script::new(format!("{PUBLISH}\n{script}")),
-            version,
+            verb: verb.to_owned(),
+            prefix: config.prefix.clone(),
+            kept: (config.history_limit, config.history_ttl.as_millis()),
         }
     }
 
@@ -159,29 +149,83 @@ impl Library {
     ) -> RedisResult<Door> {
         let mut ask = ::redis::cmd("FCALL_RO");
         ask.arg("pollux_version").arg(0);
-        match ask.query_async::<String>(connection).await {
-            Ok(there) if !self.replaces(&there) => return Ok(Door::Function),
+        let there = match ask.query_async::<String>(connection).await {
+            Ok(there) => there,
             Err(error) if is_connection_error(&error) => return Err(error),
             Err(error) if is_unknown_command(&error) => {
                 let mut load = ::redis::cmd("SCRIPT");
-                load.arg("LOAD").arg(&self.script.code);
+                load.arg("LOAD").arg(self.script());
                 return load.query_async(connection).await.map(Door::Script);
             }
-            Ok(_) | Err(_) => {}
-        }
+            Err(_) => String::new(),
+        };
+        let Some(users) = self.users(&there) else {
+            return Ok(Door::Function);
+        };
         let mut load = ::redis::cmd("FUNCTION");
-        load.arg("LOAD").arg("REPLACE").arg(&self.code);
+        load.arg("LOAD").arg("REPLACE").arg(self.library(&users));
         load.query_async::<Value>(connection).await?;
         Ok(Door::Function)
     }
 
-    fn replaces(&self, there: &str) -> bool {
-        let number = there
-            .split(' ')
-            .next()
-            .and_then(|number| number.parse().ok());
-        self.version != there && number.is_none_or(|number: u32| number <= VERSION)
+    /// Whom a new library must serve; `None` if the one that is there will do.
+    fn users(&self, there: &str) -> Option<Users> {
+        let mut words = there.split(' ');
+        let number = words.next().and_then(|number| number.parse::<u32>().ok());
+        if number.is_some_and(|number| number > VERSION) {
+            return None;
+        }
+        let mut users = Users::new();
+        if words.next() == Some(self.verb.as_str()) {
+            users.extend(words.filter_map(user));
+        }
+        users.insert(self.prefix.clone(), self.kept);
+        (self.version(&users) != there).then_some(users)
     }
+
+    fn version(&self, users: &Users) -> String {
+        let mut version = format!("{VERSION} {}", self.verb);
+        for (prefix, (limit, ttl)) in users {
+            version.push_str(&format!(" {prefix}={limit}/{ttl}"));
+        }
+        version
+    }
+
+    /// For `FUNCTION LOAD`.
+    fn library(&self, users: &Users) -> String {
+        let library = self.fill(include_str!("scripts/library.lua"), users);
+        format!("#!lua name=pollux\n{PUBLISH}\n{library}")
+    }
+
+    /// For `SCRIPT LOAD`, where there are no functions.
+    fn script(&self) -> String {
+        let users = Users::from([(self.prefix.clone(), self.kept)]);
+        let script = self.fill(include_str!("scripts/publish_script.lua"), &users);
+        format!("{PUBLISH}\n{script}")
+    }
+
+    fn fill(&self, template: &str, users: &Users) -> String {
+        let settings = users.iter().map(|(prefix, (limit, ttl))| {
+            let verb = &self.verb;
+            format!("['{prefix}'] = {{limit = {limit}, ttl = {ttl}, verb = '{verb}'}}")
+        });
+        let settings: Vec<_> = settings.collect();
+        let example: Vec<_> = users.keys().map(String::as_str).collect();
+        template
+            .replace("@SETTINGS@", &settings.join(", "))
+            .replace("@EXAMPLE@", &example.join(" or "))
+            .replace("@VERSION@", &self.version(users))
+    }
+}
+
+/// `prefix=limit/ttl`, as a library's version names its users. What is none is
+/// left out: it would become part of a script.
+fn user(word: &str) -> Option<(String, (usize, u128))> {
+    let (prefix, kept) = word.split_once('=')?;
+    let (limit, ttl) = kept.split_once('/')?;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-:".contains(&byte);
+    let is_prefix = !prefix.is_empty() && prefix.bytes().all(is_plain);
+    is_prefix.then_some((prefix.to_owned(), (limit.parse().ok()?, ttl.parse().ok()?)))
 }
 
 /// Whether the error is about the connection and not about the command.
@@ -203,15 +247,52 @@ fn is_unknown_command(error: &RedisError) -> bool {
 mod tests {
     use super::*;
 
+    fn library(prefix: &str, history_limit: usize) -> Library {
+        let config = RedisConfig {
+            prefix: prefix.to_owned(),
+            history_limit,
+            ..RedisConfig::default()
+        };
+        Library::new(&config, "PUBLISH")
+    }
+
+    fn version(library: &Library) -> String {
+        let users = Users::from([(library.prefix.clone(), library.kept)]);
+        library.version(&users)
+    }
+
     #[test]
     fn a_library_replaces_older_ones_and_other_settings_but_no_newer_one() {
-        let library = Library::new(&RedisConfig::default(), "PUBLISH");
-        assert!(!library.replaces(&library.version));
-        assert!(library.replaces("0"));
-        assert!(library.replaces("1 limit=5 ttl=300000 PUBLISH"));
-        assert!(library.replaces("nonsense"));
-        assert!(!library.replaces("2 limit=100"));
-        assert!(!library.code.contains('@'));
-        assert!(!library.script.code.contains('@'));
+        let mine = library("pollux", 100);
+        assert_eq!(version(&mine), "1 PUBLISH pollux=100/300000");
+        assert_eq!(mine.users(&version(&mine)), None);
+        assert!(mine.users("0 PUBLISH pollux=100/300000").is_some());
+        assert!(mine.users(&version(&library("pollux", 5))).is_some());
+        assert!(mine.users("1 SPUBLISH pollux=100/300000").is_some());
+        assert!(mine.users("nonsense").is_some());
+        assert!(mine.users("").is_some());
+        assert_eq!(mine.users("2 and what then is"), None);
+    }
+
+    #[test]
+    fn those_with_another_prefix_are_served_too() {
+        let (one, two) = (library("one", 1), library("two", 2));
+        let users = two.users(&version(&one)).unwrap();
+        let both = two.version(&users);
+        assert_eq!(both, "1 PUBLISH one=1/300000 two=2/300000");
+        assert_eq!(one.users(&both), None);
+        assert_eq!(two.users(&both), None);
+        let code = two.library(&users);
+        assert!(code.contains("['one'] = {limit = 1, ttl = 300000, verb = 'PUBLISH'}"));
+        assert!(code.contains("one or two:{<stream>}"));
+        assert!(!code.contains('@'));
+        assert!(!one.script().contains('@'));
+    }
+
+    #[test]
+    fn nothing_strange_gets_into_a_script() {
+        let mine = library("pollux", 100);
+        let users = mine.users("1 PUBLISH a']=1/1 b=x/1 =1/1 c={}/1").unwrap();
+        assert_eq!(users.len(), 1);
     }
 }

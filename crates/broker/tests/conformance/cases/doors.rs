@@ -61,7 +61,7 @@ pub(crate) async fn fcall_refuses_what_it_does_not_understand(world: impl Alone)
         &["0", "1"],
         &["2", KEY, KEY, "1"],
         &["1", "a", "1"],
-        &["1", "{a}", "1"],
+        &["1", "other:{a}", "1"],
         &["1", "pollux:{}", "1"],
         &["1", KEY, "1", "not JSON"],
         &["1", KEY, "1", "[]"],
