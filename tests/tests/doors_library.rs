@@ -97,6 +97,38 @@ async fn the_library_has_the_settings_of_the_node_that_came_last() -> Result<()>
 }
 
 #[tokio::test]
+async fn two_sets_of_nodes_share_a_server_and_its_library() -> Result<()> {
+    let redis = Redis::spawn().await?;
+    let mut sets = Vec::new();
+    for (prefix, limit) in [("one", "2"), ("two", "3")] {
+        let node = builder(&redis)
+            .flag("redis_prefix", prefix)
+            .flag("redisx_stream", prefix)
+            .flag("history_limit", limit)
+            .spawn_ready()
+            .await?;
+        let poller = Poller::subscribed(&node, &["a"]).await?;
+        sets.push((prefix, limit, node, poller));
+    }
+    for (prefix, limit, node, poller) in &mut sets {
+        let key = format!("{prefix}:{{a}}");
+        for number in 1..=5 {
+            let data = json!([prefix, number]).to_string();
+            let command = ["FCALL", "pollux_publish", "1", &key, &data];
+            assert_eq!(redis.cli(&command).await?, number.to_string());
+        }
+        let expected: Vec<_> = (1..=5).map(|number| json!([prefix, number])).collect();
+        assert_eq!(poller.messages(5).await?, expected);
+        let log = format!("{key}:log");
+        assert_eq!(redis.cli(&["XLEN", &log]).await?, *limit);
+        assert_eq!(node.metric("broadcast_msg_total").await?, 5.0);
+    }
+    let nobody = ["FCALL", "pollux_publish", "1", "three:{a}", "1"];
+    assert!(redis.cli(&nobody).await.is_err());
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_library_that_was_flushed_comes_back_with_the_next_connection() -> Result<()> {
     let redis = Redis::spawn().await?;
     let node = builder(&redis).spawn_ready().await?;

@@ -31,6 +31,11 @@ const BATCH: usize = 256;
 /// How often a link is probed. Two probes unanswered are a dead link.
 const PROBE_EVERY: std::time::Duration = std::time::Duration::from_secs(2);
 
+/// Probes between two looks at the library, and the probe of the first one:
+/// nodes that start together may replace each other's.
+const LIBRARY_EVERY: u64 = 15;
+const LIBRARY_FIRST: u64 = 2;
+
 /// Numbers the links of a broker.
 pub(super) type LinkId = u32;
 
@@ -167,6 +172,9 @@ impl Link {
                     self.check(&ears, sent)?;
                     sent += 1;
                     self.probe(&mut connection, &probe, sent).await?;
+                    if sent % LIBRARY_EVERY == LIBRARY_FIRST {
+                        self.install(&mut connection).await?;
+                    }
                 }
                 order = queue.recv() => match order {
                     None | Some(Order::Restart) => return Ok(()),

@@ -93,6 +93,7 @@ pub(super) struct Scripts {
     pub(super) lease: Script,
     pub(super) release: Script,
     pub(super) set_aside: Script,
+    pub(super) finish: Script,
     pub(super) library: Library,
 }
 
@@ -107,6 +108,7 @@ impl Scripts {
             lease: Script::new(include_str!("scripts/lease.lua").to_owned()),
             release: Script::new(include_str!("scripts/release.lua").to_owned()),
             set_aside: Script::new(include_str!("scripts/set_aside.lua").to_owned()),
+            finish: Script::new(include_str!("scripts/finish.lua").to_owned()),
             library: Library::new(config, verb),
         }
     }

@@ -2,7 +2,7 @@
 
 use super::{
     super::{reading::list, script::Call, tracker::is_lasting},
-    Entry, Intake, bounded, strange,
+    Entry, Intake, strange,
 };
 use ::redis::{RedisResult, Value, aio::MultiplexedConnection};
 use pollux_protocol::{Inbound, Publication, RemoteDisconnect, StreamName};
@@ -121,7 +121,7 @@ impl Intake {
             tell.arg(&self.config.channel).arg(command.to_json());
             self.commands.pooled().await?.send(&tell).await?;
         }
-        self.finish(connection, &entries, &batch.poison).await
+        self.finish(&entries, &batch.poison).await
     }
 
     fn call(&self, entries: &[Entry], stream: &StreamName, parts: &[Part]) -> Call<'_> {
@@ -160,14 +160,9 @@ impl Intake {
         call.run(&mut lane).await.map(drop)
     }
 
-    /// Deleting comes first: what is deleted and not acknowledged is dropped by
-    /// the next claim, the other way round it would stay for ever.
-    async fn finish(
-        &self,
-        connection: &mut MultiplexedConnection,
-        entries: &[Entry],
-        poison: &HashMap<usize, String>,
-    ) -> RedisResult<()> {
+    /// Takes entries out of the intake: those that are published, and the others
+    /// to where people can look at them.
+    async fn finish(&self, entries: &[Entry], poison: &HashMap<usize, String>) -> RedisResult<()> {
         let (intake, group) = (&self.config.intake, &self.config.intake_group);
         let mut done = Vec::with_capacity(entries.len());
         for (at, entry) in entries.iter().enumerate() {
@@ -195,19 +190,12 @@ impl Intake {
         if done.is_empty() {
             return Ok(());
         }
-        let mut pipeline = ::redis::pipe();
-        pipeline
-            .atomic()
-            .cmd("XDEL")
-            .arg(intake)
-            .arg(&done)
-            .ignore()
-            .cmd("XACK")
-            .arg(intake)
-            .arg(group)
-            .arg(&done)
-            .ignore();
-        bounded(pipeline.query_async::<()>(connection)).await?;
+        let mut call = self.scripts.finish.call(intake.clone()).arg(group);
+        for id in &done {
+            call = call.arg(id);
+        }
+        let mut lane = self.commands.pooled().await?;
+        call.run(&mut lane).await?;
         let count = u64::try_from(done.len()).unwrap_or(u64::MAX);
         self.health.taken.fetch_add(count, Ordering::Relaxed);
         Ok(())
