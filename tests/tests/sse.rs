@@ -94,6 +94,7 @@ async fn the_last_event_id_brings_what_was_missed_on_another_node() -> Result<()
 async fn an_id_of_a_forgotten_life_is_told_and_the_stream_goes_on() -> Result<()> {
     let node = Node::builder().spawn().await?;
     publish(&node, 1..=2).await?;
+    node.fanned_out(2).await?;
     let headers = [("Last-Event-ID", "1/gone/chat/1")];
     let target = "/events?stream=chat/1";
     let mut events = EventStream::open_at(node.address(), target, &headers).await?;
