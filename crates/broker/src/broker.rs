@@ -1,8 +1,13 @@
 //! The contract of every broker.
 
+use crate::{
+    presence::{Entered, Member},
+    queue::{Entry, Group, Offer, Offered, Outcome, Take, Taken},
+};
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use pollux_protocol::{Position, Publication, RemoteDisconnect, StreamName};
-use std::{fmt::Debug, sync::Arc};
+use pollux_protocol::{Position, PresenceRequest, Publication, RemoteDisconnect, StreamName};
+use std::{fmt::Debug, time::Duration};
 
 /// A broker.
 ///
@@ -19,9 +24,6 @@ use std::{fmt::Debug, sync::Arc};
 ///
 /// **Retries** are the caller's: after an error from [`Broker::publish`] the
 /// publication may or may not have happened.
-///
-/// Presence and session snapshots will be further methods here, with defaults
-/// that say [`BrokerError::Unsupported`].
 pub trait Broker: Debug + Send + Sync + 'static {
     /// The name operators know it by.
     fn name(&self) -> &'static str;
@@ -32,6 +34,14 @@ pub trait Broker: Debug + Send + Sync + 'static {
         &self,
         publication: Publication,
     ) -> BoxFuture<'_, Result<Option<Position>, BrokerError>>;
+
+    /// Publishes on terms: with a history of its own length, or only if there
+    /// is room for it.
+    fn offer(
+        &self,
+        publication: Publication,
+        offer: Offer,
+    ) -> BoxFuture<'_, Result<Offered, BrokerError>>;
 
     /// Carries a remote command to every node, this one included.
     fn disconnect(&self, command: RemoteDisconnect) -> BoxFuture<'_, Result<(), BrokerError>>;
@@ -57,6 +67,94 @@ pub trait Broker: Debug + Send + Sync + 'static {
         stream: &'a StreamName,
         since: Since,
     ) -> BoxFuture<'a, Result<History, HistoryError>>;
+
+    /// Takes what waits for a group of readers. See [`Take`].
+    fn take<'a>(
+        &'a self,
+        stream: &'a StreamName,
+        take: &'a Take,
+    ) -> BoxFuture<'a, Result<Taken, BrokerError>>;
+
+    /// Borrows publications that were read from history, so that no other
+    /// reader of [`Group::Once`] gets them. Returns those that nobody has
+    /// borrowed and that are still there.
+    fn claim<'a>(
+        &'a self,
+        stream: &'a StreamName,
+        positions: Vec<Position>,
+        lease: Duration,
+    ) -> BoxFuture<'a, Result<Vec<Position>, BrokerError>>;
+
+    /// Says what became of publications that were taken or claimed. What is
+    /// not settled comes back when its lease ends.
+    fn settle<'a>(
+        &'a self,
+        stream: &'a StreamName,
+        group: Group,
+        positions: Vec<Position>,
+        outcome: Outcome,
+    ) -> BoxFuture<'a, Result<(), BrokerError>>;
+
+    /// A reader that waited is gone.
+    fn leave<'a>(
+        &'a self,
+        stream: &'a StreamName,
+        group: Group,
+        reader: &'a str,
+    ) -> BoxFuture<'a, Result<(), BrokerError>>;
+
+    /// Publications that wait for a group of readers, at most `bound`.
+    fn backlog<'a>(
+        &'a self,
+        stream: &'a StreamName,
+        group: Group,
+        bound: usize,
+    ) -> BoxFuture<'a, Result<usize, BrokerError>>;
+
+    /// Keeps what a node knows of a session, for whichever node its client
+    /// comes back to. Zero for `ttl` forgets it.
+    fn save_session<'a>(
+        &'a self,
+        id: &'a str,
+        snapshot: Bytes,
+        ttl: Duration,
+    ) -> BoxFuture<'a, Result<(), BrokerError>>;
+
+    /// What was kept of a session.
+    fn load_session<'a>(&'a self, id: &'a str)
+    -> BoxFuture<'a, Result<Option<Bytes>, BrokerError>>;
+
+    /// A session is present in a stream, for `ttl` unless it is touched.
+    /// The first one of an id is announced to all subscribers, as a transient
+    /// publication with the broadcast type `presence`.
+    fn enter<'a>(
+        &'a self,
+        stream: &'a StreamName,
+        member: Member,
+        ttl: Duration,
+    ) -> BoxFuture<'a, Result<Entered, BrokerError>>;
+
+    /// A session is not present any more. The last one of an id is announced.
+    fn exit<'a>(
+        &'a self,
+        stream: &'a StreamName,
+        session: &'a str,
+    ) -> BoxFuture<'a, Result<(), BrokerError>>;
+
+    /// These sessions are still present, for `ttl` from now. Others whose time
+    /// is over are taken out, and announced.
+    fn touch<'a>(
+        &'a self,
+        stream: &'a StreamName,
+        sessions: Vec<String>,
+        ttl: Duration,
+    ) -> BoxFuture<'a, Result<(), BrokerError>>;
+
+    /// Who is present, each id once.
+    fn present<'a>(
+        &'a self,
+        stream: &'a StreamName,
+    ) -> BoxFuture<'a, Result<Vec<PresenceRequest>, BrokerError>>;
 
     /// Whether publishing and receiving work at this moment.
     fn is_ready(&self) -> bool;
@@ -110,8 +208,9 @@ pub enum Since {
 /// A piece of history.
 #[derive(Clone, Debug, Default)]
 pub struct History {
-    /// Publications with their positions, oldest first, without gaps.
-    pub entries: Vec<(Position, Arc<Publication>)>,
+    /// Publications with their positions, oldest first. Without gaps, but for
+    /// those that have left history because they were read once.
+    pub entries: Vec<Entry>,
 }
 
 /// Why a broker could not do it.

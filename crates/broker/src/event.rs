@@ -23,12 +23,18 @@ pub enum Event {
         /// Its place in the stream; `None` if it has none (it is transient, or
         /// came through a door that gives none).
         position: Option<Position>,
+        /// Microseconds since 1970 by the broker's clock, as history has it;
+        /// zero if the publication has no position.
+        time: u64,
         /// When this node's broker got it.
         received: Instant,
         /// It was missed, and read from history: it comes late, together with
         /// others.
         late: bool,
     },
+    /// Something that was lent to a reader of this stream has come back: those
+    /// that wait may take it.
+    Back(StreamName),
     /// Close the sessions with these identifiers.
     Disconnect(RemoteDisconnect),
     /// Something came that is not a publication.

@@ -11,9 +11,13 @@
 mod broker;
 mod event;
 pub mod memory;
+mod presence;
+mod queue;
 pub mod redis;
 
 pub use broker::{Broker, BrokerError, History, HistoryError, Since, Stats};
 pub use event::{EVENT_QUEUE, Event, Events};
 pub use memory::{MemoryBroker, MemoryConfig};
+pub use presence::{Entered, Member};
+pub use queue::{Entry, Group, Keep, Offer, Offered, Outcome, Take, Taken};
 pub use redis::{RedisBroker, RedisConfig, RedisTls};

@@ -3,16 +3,22 @@
 //! Positions and history of a stream live under one lock, and the event is
 //! queued under that lock too, so events leave in the order of their positions.
 
+mod contract;
 mod log;
+mod presence;
+mod queue;
+mod snapshots;
 
 use crate::{
-    broker::{Broker, BrokerError, History, HistoryError, Since, Stats},
+    broker::BrokerError,
     event::{EVENT_QUEUE, Event, Events},
+    queue::{Entry, Keep},
 };
-use futures_util::future::BoxFuture;
 use log::{Log, Moment};
 use parking_lot::Mutex;
-use pollux_protocol::{Epoch, Position, Publication, RemoteDisconnect, StreamName};
+use pollux_protocol::{Epoch, Publication, StreamName};
+use presence::Presence;
+use snapshots::Snapshots;
 use std::{
     collections::{HashMap, hash_map::RandomState},
     hash::BuildHasher,
@@ -77,6 +83,9 @@ pub struct MemoryBroker {
     bytes: AtomicUsize,
     /// Streams held.
     streams: AtomicUsize,
+    snapshots: Mutex<Snapshots>,
+    /// Held while what changes is announced, so that events have one order.
+    presence: tokio::sync::Mutex<Presence>,
 }
 
 impl MemoryBroker {
@@ -99,6 +108,8 @@ impl MemoryBroker {
             generation: AtomicU64::new(0),
             bytes: AtomicUsize::new(0),
             streams: AtomicUsize::new(0),
+            snapshots: Mutex::default(),
+            presence: tokio::sync::Mutex::default(),
         });
         tokio::spawn(sweep(Arc::downgrade(&broker), config.history_ttl));
         Ok((broker, queue))
@@ -121,24 +132,37 @@ impl MemoryBroker {
         &self.shards[hash]
     }
 
-    fn append(&self, shard: &mut Shard, publication: &Arc<Publication>, now: Moment) -> Position {
-        if !shard.contains_key(&publication.stream) {
+    /// The stream's log, made if there is none.
+    fn log<'a>(&self, shard: &'a mut Shard, stream: &StreamName, now: Instant) -> &'a mut Log {
+        if !shard.contains_key(stream) {
             self.make_room_for_stream(shard);
-            let generation = self.generation.load(Ordering::Relaxed);
-            let epoch = Epoch::new(&format!("{}-{generation}", self.process));
-            shard.insert(publication.stream.clone(), Log::new(epoch, now.at));
             self.streams.fetch_add(1, Ordering::Relaxed);
         }
-        let ttl = self.config.history_ttl;
-        let log = shard
-            .entry(publication.stream.clone())
-            .or_insert_with(|| Log::new(Epoch::new(&self.process), now.at));
-        let freed = log.expire(now.at, ttl);
-        let (position, added, removed) = log.append(publication, now, self.config.history_limit);
+        shard.entry(stream.clone()).or_insert_with(|| {
+            let generation = self.generation.load(Ordering::Relaxed);
+            let epoch = Epoch::new(&format!("{}-{generation}", self.process));
+            Log::new(epoch, now, self.config.history_ttl)
+        })
+    }
+
+    fn append(
+        &self,
+        shard: &mut Shard,
+        publication: &Arc<Publication>,
+        keep: Option<Keep>,
+        now: Moment,
+    ) -> Entry {
+        let log = self.log(shard, &publication.stream, now.at);
+        let freed = log.expire(now.at);
+        let keep = keep.unwrap_or(Keep {
+            limit: self.config.history_limit,
+            ttl: self.config.history_ttl,
+        });
+        let (placed, added, removed) = log.append(publication, now, keep);
         self.bytes.fetch_add(added, Ordering::Relaxed);
         self.bytes.fetch_sub(freed + removed, Ordering::Relaxed);
         self.make_room_for_bytes(shard, &publication.stream);
-        position
+        placed
     }
 
     fn make_room_for_stream(&self, shard: &mut Shard) {
@@ -186,96 +210,16 @@ impl MemoryBroker {
             return;
         };
         let mut shard = shard.lock();
-        let ttl = self.config.history_ttl;
         let mut idle = Vec::new();
         for (name, log) in shard.iter_mut() {
-            self.bytes
-                .fetch_sub(log.expire(now, ttl), Ordering::Relaxed);
-            if now.duration_since(log.last_write()) > ttl * HEAD_TTL_FACTOR {
+            self.bytes.fetch_sub(log.expire(now), Ordering::Relaxed);
+            let ttl = log.ttl().saturating_mul(HEAD_TTL_FACTOR);
+            if now.duration_since(log.last_write()) > ttl {
                 idle.push(name.clone());
             }
         }
         for name in idle {
             self.forget(&mut shard, &name);
-        }
-    }
-}
-
-impl Broker for MemoryBroker {
-    fn name(&self) -> &'static str {
-        "memory"
-    }
-
-    fn publish(
-        &self,
-        publication: Publication,
-    ) -> BoxFuture<'_, Result<Option<Position>, BrokerError>> {
-        Box::pin(async move {
-            let place = self
-                .events
-                .reserve()
-                .await
-                .map_err(|_| BrokerError::Stopped)?;
-            let publication = Arc::new(publication);
-            let now = moment();
-            let mut shard = self.shard(&publication.stream).lock();
-            let position =
-                (!publication.meta.transient).then(|| self.append(&mut shard, &publication, now));
-            place.send(Event::Delivery {
-                publication,
-                position: position.clone(),
-                received: now.at,
-                late: false,
-            });
-            Ok(position)
-        })
-    }
-
-    fn disconnect(&self, command: RemoteDisconnect) -> BoxFuture<'_, Result<(), BrokerError>> {
-        Box::pin(async move {
-            let sent = self.events.send(Event::Disconnect(command)).await;
-            sent.map_err(|_| BrokerError::Stopped)
-        })
-    }
-
-    fn subscribe<'a>(
-        &'a self,
-        stream: &'a StreamName,
-    ) -> BoxFuture<'a, Result<Option<Position>, BrokerError>> {
-        let head = self.shard(stream).lock().get(stream).and_then(Log::head);
-        Box::pin(std::future::ready(Ok(head)))
-    }
-
-    /// Events of all streams come anyway, so there is nothing to undo.
-    fn unsubscribe(&self, _stream: &StreamName) {}
-
-    fn history<'a>(
-        &'a self,
-        stream: &'a StreamName,
-        since: Since,
-    ) -> BoxFuture<'a, Result<History, HistoryError>> {
-        let mut shard = self.shard(stream).lock();
-        let history = match (shard.get_mut(stream), since) {
-            (Some(log), since) => {
-                let freed = log.expire(Instant::now(), self.config.history_ttl);
-                self.bytes.fetch_sub(freed, Ordering::Relaxed);
-                log.since(&since)
-            }
-            (None, Since::Time(_)) => Ok(History::default()),
-            (None, Since::Position(_)) => Err(HistoryError::Unknown),
-        };
-        Box::pin(std::future::ready(history))
-    }
-
-    fn is_ready(&self) -> bool {
-        !self.events.is_closed()
-    }
-
-    fn stats(&self) -> Stats {
-        Stats {
-            history_streams: u64::try_from(self.history_streams()).unwrap_or(u64::MAX),
-            history_bytes: u64::try_from(self.history_bytes()).unwrap_or(u64::MAX),
-            ..Stats::default()
         }
     }
 }
@@ -302,7 +246,7 @@ fn moment() -> Moment {
         .unwrap_or_default();
     Moment {
         at: Instant::now(),
-        unix: i64::try_from(since_1970.as_secs()).unwrap_or(i64::MAX),
+        micros: u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX),
     }
 }
 

@@ -32,16 +32,20 @@ pub use config::{RedisConfig, RedisTls};
 use crate::{
     broker::{Broker, BrokerError, History, HistoryError, Since, Stats},
     event::{EVENT_QUEUE, Events},
+    presence::{Entered, Member},
+    queue::{Group, Offer, Offered, Outcome, Take, Taken},
 };
+use bytes::Bytes;
 use commands::Commands;
 use futures_util::future::BoxFuture;
 use health::Health;
 use intake::Intake;
 use names::Names;
 use place::{ANSWER_TIMEOUT, Place};
-use pollux_protocol::{Position, Publication, RemoteDisconnect, StreamName};
+use pollux_protocol::{Position, PresenceRequest, Publication, RemoteDisconnect, StreamName};
 use script::Scripts;
 use std::{
+    future::ready,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -236,10 +240,10 @@ impl Broker for RedisBroker {
     ) -> BoxFuture<'a, Result<Option<Position>, BrokerError>> {
         let joined = self.join(stream);
         if let Err(error) = self.check(stream) {
-            return Box::pin(std::future::ready(Err(error)));
+            return Box::pin(ready(Err(error)));
         }
         match joined {
-            Joined::Live(position) => Box::pin(std::future::ready(Ok(position))),
+            Joined::Live(position) => Box::pin(ready(Ok(position))),
             Joined::Wait(ready) => Box::pin(async move {
                 ready.await.map_err(|_| BrokerError::Stopped)?;
                 Ok(self.table.position(stream))
@@ -263,6 +267,108 @@ impl Broker for RedisBroker {
                 .await
                 .map_err(|_| BrokerError::Unavailable("no answer in time".to_owned()))?
         })
+    }
+
+    fn offer(
+        &self,
+        _publication: Publication,
+        _offer: Offer,
+    ) -> BoxFuture<'_, Result<Offered, BrokerError>> {
+        Box::pin(ready(Err(BrokerError::Unsupported)))
+    }
+
+    fn take<'a>(
+        &'a self,
+        _stream: &'a StreamName,
+        _take: &'a Take,
+    ) -> BoxFuture<'a, Result<Taken, BrokerError>> {
+        Box::pin(ready(Err(BrokerError::Unsupported)))
+    }
+
+    fn claim<'a>(
+        &'a self,
+        _stream: &'a StreamName,
+        _positions: Vec<Position>,
+        _lease: Duration,
+    ) -> BoxFuture<'a, Result<Vec<Position>, BrokerError>> {
+        Box::pin(ready(Err(BrokerError::Unsupported)))
+    }
+
+    fn settle<'a>(
+        &'a self,
+        _stream: &'a StreamName,
+        _group: Group,
+        _positions: Vec<Position>,
+        _outcome: Outcome,
+    ) -> BoxFuture<'a, Result<(), BrokerError>> {
+        Box::pin(ready(Err(BrokerError::Unsupported)))
+    }
+
+    fn leave<'a>(
+        &'a self,
+        _stream: &'a StreamName,
+        _group: Group,
+        _reader: &'a str,
+    ) -> BoxFuture<'a, Result<(), BrokerError>> {
+        Box::pin(ready(Err(BrokerError::Unsupported)))
+    }
+
+    fn backlog<'a>(
+        &'a self,
+        _stream: &'a StreamName,
+        _group: Group,
+        _bound: usize,
+    ) -> BoxFuture<'a, Result<usize, BrokerError>> {
+        Box::pin(ready(Err(BrokerError::Unsupported)))
+    }
+
+    fn save_session<'a>(
+        &'a self,
+        _id: &'a str,
+        _snapshot: Bytes,
+        _ttl: Duration,
+    ) -> BoxFuture<'a, Result<(), BrokerError>> {
+        Box::pin(ready(Err(BrokerError::Unsupported)))
+    }
+
+    fn load_session<'a>(
+        &'a self,
+        _id: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Bytes>, BrokerError>> {
+        Box::pin(ready(Err(BrokerError::Unsupported)))
+    }
+
+    fn enter<'a>(
+        &'a self,
+        _stream: &'a StreamName,
+        _member: Member,
+        _ttl: Duration,
+    ) -> BoxFuture<'a, Result<Entered, BrokerError>> {
+        Box::pin(ready(Err(BrokerError::Unsupported)))
+    }
+
+    fn exit<'a>(
+        &'a self,
+        _stream: &'a StreamName,
+        _session: &'a str,
+    ) -> BoxFuture<'a, Result<(), BrokerError>> {
+        Box::pin(ready(Err(BrokerError::Unsupported)))
+    }
+
+    fn touch<'a>(
+        &'a self,
+        _stream: &'a StreamName,
+        _sessions: Vec<String>,
+        _ttl: Duration,
+    ) -> BoxFuture<'a, Result<(), BrokerError>> {
+        Box::pin(ready(Err(BrokerError::Unsupported)))
+    }
+
+    fn present<'a>(
+        &'a self,
+        _stream: &'a StreamName,
+    ) -> BoxFuture<'a, Result<Vec<PresenceRequest>, BrokerError>> {
+        Box::pin(ready(Err(BrokerError::Unsupported)))
     }
 
     fn is_ready(&self) -> bool {

@@ -23,7 +23,8 @@ mod signed_stream;
 pub mod sse;
 
 pub use action_cable::{
-    Channel, Command, CommandError, DisconnectReason, HistoryRequest, IdentifierError, StreamRef,
+    Channel, Command, CommandError, DisconnectReason, HistoryRequest, IdentifierError,
+    PresenceRequest, StreamRef,
 };
 pub use announcement::{Announcement, Source, Stamp};
 pub use frame::Frame;

@@ -29,6 +29,17 @@ impl Payload {
         Self::one_line(json::trim(raw.get()))
     }
 
+    /// The JSON `null`.
+    #[must_use]
+    pub const fn null() -> Self {
+        Self(Bytes::from_static(b"null"))
+    }
+
+    /// Takes what this crate has written: valid, and on one line.
+    pub(crate) fn from_valid(json: Vec<u8>) -> Self {
+        Self(Bytes::from(json))
+    }
+
     /// The JSON text as bytes.
     pub fn as_bytes(&self) -> &Bytes {
         &self.0

@@ -1,6 +1,10 @@
 //! One stream's positions and history.
 
-use crate::broker::{History, HistoryError, Since};
+use super::queue::Queue;
+use crate::{
+    broker::{History, HistoryError, Since},
+    queue::{Entry, Group, Keep, Outcome, Take, Taken},
+};
 use pollux_protocol::{Epoch, Offset, Position, Publication};
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::time::Instant;
@@ -13,14 +17,16 @@ const ENTRY_OVERHEAD: usize = 160;
 pub(super) struct Moment {
     /// For ages.
     pub(super) at: Instant,
-    /// For clients: Unix seconds.
-    pub(super) unix: i64,
+    /// For clients: microseconds since 1970.
+    pub(super) micros: u64,
 }
 
+/// A publication that is kept.
 #[derive(Debug)]
-struct Entry {
-    offset: u64,
-    at: Moment,
+pub(super) struct Kept {
+    pub(super) offset: u64,
+    pub(super) at: Instant,
+    time: u64,
     publication: Arc<Publication>,
 }
 
@@ -30,18 +36,32 @@ pub(super) struct Log {
     epoch: Epoch,
     /// Offset of the last publication; zero before the first.
     last: u64,
+    /// Its time.
+    last_time: u64,
     last_write: Instant,
-    entries: VecDeque<Entry>,
+    /// How long entries are kept, as the last publication wanted it.
+    ttl: Duration,
+    entries: VecDeque<Kept>,
+    /// Groups of readers that compete: most streams have none.
+    queues: Vec<(Group, Queue)>,
 }
 
 impl Log {
-    pub(super) fn new(epoch: Epoch, now: Instant) -> Self {
+    pub(super) fn new(epoch: Epoch, now: Instant, ttl: Duration) -> Self {
         Self {
             epoch,
             last: 0,
+            last_time: 0,
             last_write: now,
+            ttl,
             entries: VecDeque::new(),
+            queues: Vec::new(),
         }
+    }
+
+    /// How long entries are kept.
+    pub(super) const fn ttl(&self) -> Duration {
+        self.ttl
     }
 
     pub(super) const fn last_write(&self) -> Instant {
@@ -62,29 +82,34 @@ impl Log {
         &mut self,
         publication: &Arc<Publication>,
         now: Moment,
-        limit: usize,
-    ) -> (Position, usize, usize) {
+        keep: Keep,
+    ) -> (Entry, usize, usize) {
         self.last += 1;
+        // The system's clock can be set back; the stream's only goes forward.
+        self.last_time = now.micros.max(self.last_time + 1);
         self.last_write = now.at;
-        let entry = Entry {
+        self.ttl = keep.ttl;
+        let entry = Kept {
             offset: self.last,
-            at: now,
+            at: now.at,
+            time: self.last_time,
             publication: Arc::clone(publication),
         };
+        let placed = entry_of(&self.epoch, &entry);
         let added = size(&entry);
         self.entries.push_back(entry);
         let mut removed = 0;
-        while self.entries.len() > limit {
+        while self.entries.len() > keep.limit {
             removed += self.drop_oldest();
         }
-        (self.position(self.last), added, removed)
+        (placed, added, removed)
     }
 
-    /// Drops what is older than `ttl`; returns the bytes.
-    pub(super) fn expire(&mut self, now: Instant, ttl: Duration) -> usize {
+    /// Drops what is too old; returns the bytes.
+    pub(super) fn expire(&mut self, now: Instant) -> usize {
         let mut freed = 0;
         while let Some(oldest) = self.entries.front() {
-            if now.duration_since(oldest.at.at) < ttl {
+            if now.duration_since(oldest.at) < self.ttl {
                 break;
             }
             freed += self.drop_oldest();
@@ -106,7 +131,10 @@ impl Log {
 
     pub(super) fn since(&self, since: &Since) -> Result<History, HistoryError> {
         let skip = match since {
-            Since::Time(unix) => self.entries.partition_point(|entry| entry.at.unix < *unix),
+            Since::Time(unix) => {
+                let micros = u64::try_from(*unix).unwrap_or(0).saturating_mul(1_000_000);
+                self.entries.partition_point(|entry| entry.time < micros)
+            }
             Since::Position(position) => {
                 if position.epoch != self.epoch {
                     return Err(HistoryError::Epoch);
@@ -126,10 +154,86 @@ impl Log {
             }
         };
         let entries = self.entries.iter().skip(skip);
-        let entries = entries
-            .map(|entry| (self.position(entry.offset), Arc::clone(&entry.publication)))
-            .collect();
+        let entries = entries.map(|entry| entry_of(&self.epoch, entry)).collect();
         Ok(History { entries })
+    }
+
+    // Readers that compete.
+
+    fn queue(&mut self, group: Group) -> (&mut Queue, &mut VecDeque<Kept>, &Epoch, u64) {
+        let at = self.queues.iter().position(|(known, _)| *known == group);
+        let at = at.unwrap_or_else(|| {
+            self.queues.push((group, Queue::default()));
+            self.queues.len() - 1
+        });
+        let (_, queue) = &mut self.queues[at];
+        (queue, &mut self.entries, &self.epoch, self.last)
+    }
+
+    pub(super) fn take(&mut self, take: &Take, now: Instant) -> Taken {
+        let (queue, entries, epoch, last) = self.queue(take.group);
+        let (offsets, dropped) = queue.take(take, entries, last, now);
+        let taken = offsets.iter().filter_map(|offset| find(entries, *offset));
+        Taken {
+            entries: taken
+                .filter_map(|at| entries.get(at))
+                .map(|entry| entry_of(epoch, entry))
+                .collect(),
+            dropped,
+        }
+    }
+
+    pub(super) fn claim(
+        &mut self,
+        positions: Vec<Position>,
+        until: Instant,
+        now: Instant,
+    ) -> Vec<Position> {
+        let (queue, entries, epoch, _) = self.queue(Group::Once);
+        let mut granted = positions;
+        granted.retain(|position| {
+            let offset = position.offset.get();
+            position.epoch == *epoch
+                && find(entries, offset).is_some()
+                && queue.lend(offset, until, now)
+        });
+        granted
+    }
+
+    /// Returns the bytes of what has left history.
+    pub(super) fn settle(
+        &mut self,
+        group: Group,
+        positions: &[Position],
+        outcome: Outcome,
+        now: Instant,
+    ) -> usize {
+        let (queue, entries, epoch, _) = self.queue(group);
+        let mut freed = 0;
+        for position in positions.iter().filter(|position| position.epoch == *epoch) {
+            let offset = position.offset.get();
+            let at = find(entries, offset);
+            queue.settle(offset, outcome, at.is_some(), now);
+            if let (Group::Once, Outcome::Arrived, Some(at)) = (group, outcome, at) {
+                freed += entries.remove(at).as_ref().map_or(0, size);
+            }
+        }
+        freed
+    }
+
+    pub(super) fn leave(&mut self, group: Group, reader: &str) {
+        self.queue(group).0.leave(reader);
+    }
+
+    pub(super) fn backlog(&mut self, group: Group, now: Instant) -> usize {
+        let (queue, entries, _, last) = self.queue(group);
+        queue.backlog(entries, last, now)
+    }
+
+    /// Whether one more would find room or a reader.
+    pub(super) fn has_room(&mut self, group: Group, capacity: usize, now: Instant) -> bool {
+        let (queue, entries, _, last) = self.queue(group);
+        queue.backlog(entries, last, now) < capacity + queue.waiting(now)
     }
 
     fn position(&self, offset: u64) -> Position {
@@ -140,6 +244,24 @@ impl Log {
     }
 }
 
-fn size(entry: &Entry) -> usize {
+fn entry_of(epoch: &Epoch, kept: &Kept) -> Entry {
+    Entry {
+        position: Position {
+            epoch: epoch.clone(),
+            offset: Offset::new(kept.offset),
+        },
+        time: kept.time,
+        publication: Arc::clone(&kept.publication),
+    }
+}
+
+/// Where an offset is; there may be holes.
+fn find(entries: &VecDeque<Kept>, offset: u64) -> Option<usize> {
+    entries
+        .binary_search_by_key(&offset, |entry| entry.offset)
+        .ok()
+}
+
+fn size(entry: &Kept) -> usize {
     entry.publication.data.as_bytes().len() + ENTRY_OVERHEAD
 }

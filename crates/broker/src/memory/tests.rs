@@ -31,7 +31,7 @@ fn offsets(history: &History) -> Vec<u64> {
     history
         .entries
         .iter()
-        .map(|(position, _)| position.offset.get())
+        .map(|entry| entry.position.offset.get())
         .collect()
 }
 

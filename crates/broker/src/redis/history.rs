@@ -6,7 +6,10 @@ use super::{
     reading::{self, Page},
     script::Scripts,
 };
-use crate::broker::{BrokerError, History, HistoryError, Since};
+use crate::{
+    broker::{BrokerError, History, HistoryError, Since},
+    queue::Entry as Kept,
+};
 use pollux_protocol::{Offset, Position, StreamName};
 
 /// Entries in one command, so that one reader does not stop everybody else.
@@ -81,7 +84,11 @@ pub(super) async fn read(
                 epoch: page.epoch.clone(),
                 offset: Offset::new(entry.offset),
             };
-            history.entries.push((position, publication));
+            history.entries.push(Kept {
+                position,
+                time: entry.time,
+                publication,
+            });
         }
         if is_last {
             return Ok(history);

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use parking_lot::Mutex;
-use pollux_broker::{Broker, Event, Events, History, HistoryError, Since};
+use pollux_broker::{Broker, Entry, Event, Events, History, HistoryError, Since};
 use pollux_protocol::{Meta, Offset, Payload, Position, Publication, RemoteDisconnect, StreamName};
 use pollux_testkit::{PATIENCE, assert_eventually};
 use std::sync::Arc;
@@ -94,10 +94,16 @@ impl Node {
     /// The history's publications and their positions.
     pub(crate) async fn entries(&self, stream: &str, since: Since) -> Result<Vec<Delivery>> {
         let entries = self.history(stream, since).await?.entries.into_iter();
-        let entries = entries.map(|(position, publication)| Delivery {
-            publication,
-            position: Some(position),
-        });
+        let entries = entries.map(
+            |Entry {
+                 position,
+                 publication,
+                 ..
+             }| Delivery {
+                publication,
+                position: Some(position),
+            },
+        );
         Ok(entries.collect())
     }
 

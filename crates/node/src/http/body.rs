@@ -5,6 +5,7 @@
 //! list; the connection says when its buffers are empty, which is when the
 //! batch is flushed, and how it ended.
 
+use super::lent::Lent;
 use crate::clock::Clock;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -30,11 +31,47 @@ pub(crate) struct InFlight {
 #[derive(Debug, Default)]
 struct State {
     /// In hyper's buffers or partly in the socket.
-    leaving: Vec<Delivery>,
+    leaving: Vec<Sent>,
     /// In the socket.
-    flushed: Vec<Delivery>,
+    flushed: Vec<Sent>,
     /// The connection failed, rather than being closed in good order.
     broken: bool,
+}
+
+/// What an answer carries that must not be lost with it.
+#[derive(Debug)]
+enum Sent {
+    /// Frames of a session.
+    Frames(Delivery),
+    /// Publications that nobody else gets meanwhile.
+    Lent(Lent),
+}
+
+impl Sent {
+    fn flushed(&mut self, clock: Clock) {
+        match self {
+            Self::Frames(delivery) => delivery.flushed(clock.now()),
+            Self::Lent(lent) => lent.flushed(),
+        }
+    }
+
+    fn confirm(self) {
+        match self {
+            Self::Frames(delivery) => delivery.confirm(),
+            Self::Lent(lent) => lent.confirm(),
+        }
+    }
+
+    /// How many frames are pending again.
+    fn failed(self) -> usize {
+        match self {
+            Self::Frames(delivery) => delivery.failed(),
+            Self::Lent(lent) => {
+                lent.failed();
+                0
+            }
+        }
+    }
 }
 
 impl InFlight {
@@ -51,8 +88,8 @@ impl InFlight {
         self.peer
     }
 
-    fn leaving(&self, delivery: Delivery) {
-        self.state.lock().leaving.push(delivery);
+    fn leaving(&self, sent: Sent) {
+        self.state.lock().leaving.push(sent);
     }
 
     /// Everything that was written before is in the socket.
@@ -63,9 +100,8 @@ impl InFlight {
         }
         let mut flushed = mem::take(&mut state.leaving);
         drop(state);
-        let now = self.clock.now();
-        for delivery in &mut flushed {
-            delivery.flushed(now);
+        for sent in &mut flushed {
+            sent.flushed(self.clock);
         }
         self.state.lock().flushed.append(&mut flushed);
     }
@@ -79,7 +115,7 @@ impl InFlight {
         }
         let received = mem::take(&mut state.flushed);
         drop(state);
-        received.into_iter().for_each(Delivery::confirm);
+        received.into_iter().for_each(Sent::confirm);
     }
 
     /// Reading or writing failed. A peer that closes its socket with unread
@@ -98,14 +134,14 @@ impl InFlight {
             broken,
         } = mem::take(&mut *self.state.lock());
         let mut again = 0;
-        for delivery in flushed {
+        for sent in flushed {
             if broken {
-                again += delivery.failed();
+                again += sent.failed();
             } else {
-                delivery.confirm();
+                sent.confirm();
             }
         }
-        again + leaving.into_iter().map(Delivery::failed).sum::<usize>()
+        again + leaving.into_iter().map(Sent::failed).sum::<usize>()
     }
 }
 
@@ -126,6 +162,15 @@ pub(crate) enum AnswerBody {
         /// For servers that are not ours.
         clock: Clock,
     },
+    /// Publications that were lent to one client.
+    Lent {
+        /// The body; empty once taken.
+        bytes: Bytes,
+        /// Moves to the connection with the bytes.
+        lent: Option<Lent>,
+        /// As above.
+        connection: Option<Arc<InFlight>>,
+    },
     /// The answer of another door.
     Other(axum::body::Body),
 }
@@ -134,6 +179,39 @@ impl AnswerBody {
     /// A body without bytes.
     pub(crate) const fn empty() -> Self {
         Self::Plain(Bytes::new())
+    }
+
+    /// A body with what was lent to its client.
+    pub(crate) fn lent(bytes: Bytes, lent: Lent, connection: Option<Arc<InFlight>>) -> Self {
+        let mut body = Self::Lent {
+            bytes,
+            lent: Some(lent),
+            connection,
+        };
+        if let Self::Lent { bytes, .. } = &body
+            && bytes.is_empty()
+        {
+            // Nobody would ask an empty body for its bytes.
+            body.depart();
+        }
+        body
+    }
+
+    fn depart(&mut self) -> Bytes {
+        let Self::Lent {
+            bytes,
+            lent,
+            connection,
+        } = self
+        else {
+            return Bytes::new();
+        };
+        match (lent.take(), connection) {
+            (Some(lent), Some(connection)) => connection.leaving(Sent::Lent(lent)),
+            (Some(mut lent), None) => lent.flushed(),
+            (None, _) => {}
+        }
+        mem::take(bytes)
     }
 }
 
@@ -147,6 +225,7 @@ impl Body for AnswerBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let bytes = match self.get_mut() {
             Self::Other(body) => return Pin::new(body).poll_frame(context),
+            body @ Self::Lent { .. } => body.depart(),
             Self::Plain(bytes) => mem::take(bytes),
             Self::Frames {
                 lines,
@@ -155,7 +234,9 @@ impl Body for AnswerBody {
                 clock,
             } => {
                 match (delivery.take(), connection) {
-                    (Some(delivery), Some(connection)) => connection.leaving(delivery),
+                    (Some(delivery), Some(connection)) => {
+                        connection.leaving(Sent::Frames(delivery));
+                    }
                     (Some(mut delivery), None) => delivery.flushed(clock.now()),
                     (None, _) => {}
                 }
@@ -167,14 +248,16 @@ impl Body for AnswerBody {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Plain(bytes) | Self::Frames { lines: bytes, .. } => bytes.is_empty(),
+            Self::Plain(bytes) | Self::Lent { bytes, .. } | Self::Frames { lines: bytes, .. } => {
+                bytes.is_empty()
+            }
             Self::Other(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Plain(bytes) | Self::Frames { lines: bytes, .. } => {
+            Self::Plain(bytes) | Self::Lent { bytes, .. } | Self::Frames { lines: bytes, .. } => {
                 SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX))
             }
             Self::Other(body) => body.size_hint(),

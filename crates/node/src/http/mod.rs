@@ -5,6 +5,8 @@ mod broadcast;
 mod cable;
 mod cors;
 mod events;
+mod lent;
+mod listener;
 mod ops;
 mod poll;
 mod problem;

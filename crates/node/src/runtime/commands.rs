@@ -31,7 +31,7 @@ fn size_of(history: &History) -> usize {
     history
         .entries
         .iter()
-        .map(|(_, publication)| publication.data.as_bytes().len())
+        .map(|entry| entry.publication.data.as_bytes().len())
         .sum()
 }
 
@@ -184,7 +184,11 @@ impl Runtime {
     /// Waits until publications arrive here, while there is a session that
     /// wants them: a client whose `subscribe` is not answered asks again, but
     /// one that is refused may give up for good.
-    async fn listen(&self, session: &Session, stream: &StreamName) -> Result<(), BrokerError> {
+    pub(crate) async fn listen(
+        &self,
+        session: &Session,
+        stream: &StreamName,
+    ) -> Result<(), BrokerError> {
         let mut subscribe = self.broker.subscribe(stream);
         loop {
             match tokio::time::timeout(LOOK_EVERY, &mut subscribe).await {
@@ -246,16 +250,17 @@ impl Runtime {
             }
             Ok(history) => {
                 let last = history.entries.last();
-                if let Some((position, _)) = last {
-                    covered = Some(position.clone());
+                if let Some(last) = last {
+                    covered = Some(last.position.clone());
                 }
-                let frames = history.entries.iter().map(|(position, publication)| {
+                let frames = history.entries.iter().map(|entry| {
+                    let publication = &entry.publication;
                     let kind = publication.meta.broadcast_type.as_deref();
                     reply::message(
                         identifier,
                         &publication.data,
                         kind,
-                        Some((stream, position)),
+                        Some((stream, &entry.position)),
                     )
                 });
                 let verdict = Some(reply::confirm_history(identifier));

@@ -1,6 +1,6 @@
 //! What the broker tells, told on to the sessions.
 
-use super::Runtime;
+use super::{Runtime, voice};
 use pollux_broker::{Event, Events};
 use pollux_protocol::{
     DisconnectReason, Position, Publication, RemoteDisconnect, StreamName, action_cable::reply,
@@ -23,12 +23,14 @@ impl Runtime {
                 Event::Delivery {
                     publication,
                     position,
+                    time,
                     received,
                     late,
                 } => {
-                    self.fan_out(&publication, position.as_ref(), received, late)
-                        .await;
+                    let placed = position.as_ref().map(|position| (position, time));
+                    self.fan_out(&publication, placed, received, late).await;
                 }
+                Event::Back(stream) => self.wake_readers(&stream),
                 Event::Disconnect(command) => self.close_remotely(&command),
                 Event::Malformed(error) => {
                     self.metrics.failed_broadcasts.inc();
@@ -74,10 +76,11 @@ impl Runtime {
     async fn fan_out(
         &self,
         publication: &Publication,
-        position: Option<&Position>,
+        placed: Option<(&Position, u64)>,
         received: Instant,
         late: bool,
     ) {
+        let position = placed.map(|(position, _)| position);
         let size = publication.data.as_bytes().len();
         if size > self.max_publication_size {
             // HTTP's door refuses it; Redis has no such door.
@@ -99,9 +102,7 @@ impl Runtime {
             .as_deref()
             .and_then(Token::parse);
         for (identifier, sessions) in self.hub.subscribers(stream) {
-            let kind = publication.meta.broadcast_type.as_deref();
-            let place = position.map(|position| (stream, position));
-            let frame = reply::message(&identifier, &publication.data, kind, place);
+            let frame = voice::frame(&identifier, publication, placed);
             let mut chunks = sessions.chunks(CHUNK).peekable();
             while let Some(chunk) = chunks.next() {
                 for session in chunk {
@@ -117,6 +118,21 @@ impl Runtime {
                 if chunks.peek().is_some() {
                     tokio::task::yield_now().await;
                 }
+            }
+        }
+    }
+
+    /// Lets those look who wait to take something of this stream.
+    fn wake_readers(&self, stream: &StreamName) {
+        let now = self.clock.now();
+        for (identifier, sessions) in self.hub.subscribers(stream) {
+            if !voice::is_reader(&identifier) {
+                continue;
+            }
+            let nudge = voice::nudge();
+            for session in sessions {
+                let delivered = session.deliver(&identifier, &nudge, None, now);
+                self.note(&session, delivered);
             }
         }
     }

@@ -4,6 +4,7 @@ mod commands;
 mod drain;
 mod events;
 mod sweep;
+pub(crate) mod voice;
 
 use crate::{
     auth::{Authenticator, StreamPolicy},

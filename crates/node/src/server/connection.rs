@@ -38,6 +38,8 @@ impl Service {
             let peer = ConnectInfo(SocketAddr::new(peer, 0));
             request.extensions_mut().insert(peer);
         }
+        // For doors whose answers must not be lost.
+        request.extensions_mut().insert(Arc::clone(&in_flight));
         if let Some(counted) = counted {
             request.extensions_mut().insert(counted);
         }

@@ -3,8 +3,10 @@
 mod command;
 mod identifier;
 
+pub mod presence;
 pub mod reply;
 
 pub use command::{Command, CommandError, HistoryRequest};
 pub use identifier::{Channel, IdentifierError, StreamRef};
+pub use presence::PresenceRequest;
 pub use reply::DisconnectReason;

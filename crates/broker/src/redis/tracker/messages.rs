@@ -33,6 +33,7 @@ impl Tracker {
                         self.send(Event::Delivery {
                             publication,
                             position: None,
+                            time: 0,
                             received,
                             late: false,
                         })
@@ -84,6 +85,7 @@ impl Tracker {
                     self.send(Event::Delivery {
                         publication: Arc::new(publication),
                         position: None,
+                        time: 0,
                         received,
                         late: false,
                     })
@@ -121,6 +123,7 @@ impl Tracker {
             self.send(Event::Delivery {
                 publication,
                 position: Some(placed.stamp.position),
+                time: placed.stamp.time,
                 received: placed.received,
                 late,
             })

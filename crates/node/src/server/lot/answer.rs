@@ -59,7 +59,7 @@ pub(super) fn write_response(
             lines, delivery, ..
         } => (lines, delivery),
         // The poll door makes no others.
-        AnswerBody::Other(_) => (Bytes::new(), None),
+        AnswerBody::Lent { .. } | AnswerBody::Other(_) => (Bytes::new(), None),
     };
     let rest = write(stream, |out| {
         head(out, parts.status, &parts.headers, body.len());

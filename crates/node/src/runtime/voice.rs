@@ -1,0 +1,83 @@
+//! How a publication is put for those who listen.
+//!
+//! A session behind a door that does not speak Action Cable is a session like
+//! any other; what it listens under is one of the names here. No client can
+//! choose them: no identifier that names a stream begins with a control
+//! character. As for every identifier, the frame is encoded once and shared.
+
+use pollux_protocol::{Frame, Identifier, Position, Publication, action_cable::reply};
+
+/// A request that waits until there is something to take: it is told only that
+/// there may be something, but for what can't be taken because it has no
+/// position. See [`reader_frame`].
+pub(crate) const READER: &str = "\u{1}reader";
+
+/// What a reader is told when it should look.
+const NUDGE: &[u8] = b"{}";
+
+/// The frame for those who listen under `identifier`. `placed` is the
+/// publication's position and its time in microseconds.
+pub(super) fn frame(
+    identifier: &Identifier,
+    publication: &Publication,
+    placed: Option<(&Position, u64)>,
+) -> Frame {
+    match identifier.as_str() {
+        READER => reader_frame(publication, placed.is_some()),
+        _ => {
+            let kind = publication.meta.broadcast_type.as_deref();
+            let place = placed.map(|(position, _)| (&publication.stream, position));
+            reply::message(identifier, &publication.data, kind, place)
+        }
+    }
+}
+
+/// Whether this one waits to take something.
+pub(super) fn is_reader(identifier: &Identifier) -> bool {
+    identifier.as_str() == READER
+}
+
+/// Tells a reader to look.
+pub(super) fn nudge() -> Frame {
+    Frame::from_json(NUDGE.to_vec())
+}
+
+/// `{}` for what can be taken, the whole publication in its wire form for what
+/// can't: whoever waits gets it now or never.
+fn reader_frame(publication: &Publication, can_be_taken: bool) -> Frame {
+    if can_be_taken {
+        nudge()
+    } else {
+        Frame::from_json(publication.to_json())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pollux_protocol::{Inbound, Meta, Offset, Payload, StreamName};
+
+    fn publication() -> Publication {
+        Publication {
+            stream: StreamName::try_new("a").unwrap(),
+            data: Payload::from_text("1\n"),
+            meta: Meta::default(),
+        }
+    }
+
+    #[test]
+    fn a_reader_is_told_to_look_or_gets_what_it_could_not_take() {
+        let reader = Identifier::try_new(READER).unwrap();
+        let position = Position {
+            epoch: pollux_protocol::Epoch::new("e"),
+            offset: Offset::new(1),
+        };
+        let there = frame(&reader, &publication(), Some((&position, 5)));
+        assert_eq!(there.json().as_ref(), NUDGE);
+        let live = frame(&reader, &publication(), None);
+        let Ok(Inbound::Publications(read)) = Inbound::parse(&live.json()) else {
+            panic!("it can't be read back");
+        };
+        assert_eq!(read, [publication()]);
+    }
+}
