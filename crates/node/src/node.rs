@@ -3,7 +3,7 @@
 use crate::{
     auth::{Authenticator, BearerKey, Everybody, StreamPolicy},
     config::{Config, Mode, PollOverflow},
-    http::{self, BroadcastDoor, CableDoor, Doors, EventDoor, Origins, PollDoor},
+    http::{self, ApiDoor, BroadcastDoor, CableDoor, Doors, EventDoor, Origins, PollDoor},
     proxies::{NotANetwork, TrustedProxies},
     runtime::{Parts, Runtime},
     server::{Server, ServerConfig, Service},
@@ -100,6 +100,8 @@ impl Builder {
         let runtime = Runtime::new(Parts {
             poll: poll_config(&config),
             max_pending: config.ws_max_pending_size,
+            sessions_ttl: config.sessions_ttl,
+            presence_ttl: config.presence_ttl,
             max_sessions: config.max_sessions,
             max_request_size: config.poll_max_request_size,
             max_publication_size: config.max_publication_size,
@@ -109,6 +111,7 @@ impl Builder {
                 public: config.public_streams(),
                 verifier: StreamVerifier::new(config.streams_secrets()),
                 signed_whisper: config.streams_whisper,
+                signed_presence: config.streams_presence,
             },
             authenticator: authenticator.unwrap_or_else(|| Arc::new(everybody)),
             trusted_proxies: TrustedProxies::try_new(&config.trusted_proxies)?,
@@ -122,6 +125,10 @@ impl Builder {
             }
         });
         runtime.tasks.spawn(Arc::clone(&runtime).run_deadlines());
+        runtime.tasks.spawn(Arc::clone(&runtime).run_presence());
+        if runtime.keeps_sessions() {
+            runtime.tasks.spawn(Arc::clone(&runtime).run_snapshots());
+        }
         Ok(Node {
             config,
             node_id,
@@ -317,6 +324,20 @@ impl Node {
             .then(|| (self.config.sse_path.clone(), door))
     }
 
+    fn api_door(&self) -> Option<ApiDoor> {
+        let config = &self.config;
+        let open = config.mode() != Mode::Secured && config.api_key().is_none();
+        (open || config.api_key().is_some()).then(|| ApiDoor {
+            publish: BroadcastDoor {
+                runtime: Arc::clone(&self.runtime),
+                key: config.api_key().map(BearerKey::new),
+                local_only: config.mode() == Mode::Development,
+                max_size: config.max_publication_size,
+                cors: false,
+            },
+        })
+    }
+
     fn broadcast_door(&self) -> (String, BroadcastDoor) {
         let door = BroadcastDoor {
             runtime: Arc::clone(&self.runtime),
@@ -333,6 +354,7 @@ impl Node {
             poll: self.poll_door(),
             cable: self.cable_door(),
             events: self.event_door(),
+            api: self.api_door(),
             broadcast: with_broadcast.then(|| self.broadcast_door()),
             runtime: Arc::clone(&self.runtime),
             health_path: self.config.health_path.clone(),

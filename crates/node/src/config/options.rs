@@ -316,6 +316,14 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         "Let clients send to the other subscribers of a stream without a backend (whisper).",
     ),
     row(
+        Streams,
+        "streams_presence",
+        Bool,
+        "true",
+        "Let subscribers of signed streams be present in them, and ask who is. Those of public \
+         streams always may.",
+    ),
+    row(
         Broadcasting,
         "broadcast_key",
         Secret,
@@ -324,6 +332,15 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
          key, and then publishing is open on a port of its own.",
     )
     .alias(&["http_broadcast_secret"]),
+    row(
+        Broadcasting,
+        "api_secret",
+        Secret,
+        "",
+        "Key of the REST API (/api/publish, /api/presence/<stream>/users), sent as a bearer token. \
+         Absent: derived from secret. \"none\", or neither: the API is there only in development \
+         and public mode, and open.",
+    ),
     row(
         Broadcasting,
         "http_broadcast_path",
@@ -368,6 +385,21 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         Seconds,
         "300s",
         "How long history is kept after a stream's last publication. More than 0.",
+    ),
+    row(
+        Broker,
+        "sessions_ttl",
+        Seconds,
+        "300s",
+        "How long a client that lost its connection can come back by its session id and find its \
+         subscriptions. 0: not at all.",
+    ),
+    row(
+        Broker,
+        "presence_ttl",
+        Seconds,
+        "15s",
+        "How long a client stays present after its connection was lost. More than 0.",
     ),
     row(
         Broker,

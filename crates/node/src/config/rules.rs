@@ -108,6 +108,7 @@ impl Config {
             ("poll_write_timeout", self.poll_write_timeout),
             ("ws_write_timeout", self.ws_write_timeout),
             ("history_ttl", self.history_ttl),
+            ("presence_ttl", self.presence_ttl),
             ("redis_keepalive_interval", self.redis_keepalive_interval),
             ("redis_check_interval", self.redis_check_interval),
             (

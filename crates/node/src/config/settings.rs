@@ -109,9 +109,13 @@ pub struct Config {
     pub streams_secret: Secret,
     /// Whether clients may send to other subscribers.
     pub streams_whisper: bool,
+    /// Whether subscribers of signed streams may be present.
+    pub streams_presence: bool,
 
     /// Key that publishers send; see [`Config::broadcast_key`].
     pub broadcast_key: Secret,
+    /// Key of the REST API; see [`Config::api_key`].
+    pub api_secret: Secret,
     /// Path that takes publications.
     pub http_broadcast_path: String,
     /// Port that takes publications; see [`Config::own_broadcast_port`].
@@ -126,6 +130,12 @@ pub struct Config {
     /// How long history is kept after a stream's last publication.
     #[serde(deserialize_with = "millis")]
     pub history_ttl: Duration,
+    /// How long a session is kept for its client to come back.
+    #[serde(deserialize_with = "millis")]
+    pub sessions_ttl: Duration,
+    /// How long a client stays present without a sign of life.
+    #[serde(deserialize_with = "millis")]
+    pub presence_ttl: Duration,
     /// Streams the memory broker keeps history for.
     pub memory_max_streams: usize,
     /// Bytes of history the memory broker keeps.

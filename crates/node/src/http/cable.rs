@@ -3,7 +3,7 @@
 use super::{body::AnswerBody, cors::Origins, problem::Problem};
 use crate::{
     auth::{ConnectRequest, Verdict},
-    runtime::Runtime,
+    runtime::{Runtime, resume::wanted},
     server::Counted,
     socket::{Pace, Socket, SocketConfig, refuse},
 };
@@ -66,7 +66,11 @@ impl CableDoor {
             query,
             peer: peer.map(|ConnectInfo(peer)| peer.ip()),
         };
-        let verdict = self.runtime.authenticator.authenticate(connect).await;
+        let earlier = self.runtime.restorable(wanted(&head.headers, query)).await;
+        let verdict = match &earlier {
+            Some(earlier) => Verdict::Accept(earlier.identifiers()),
+            None => self.runtime.authenticator.authenticate(connect).await,
+        };
         let limits = |upgrade: WebSocketUpgrade| {
             // Small buffers: what lives as long as the socket is what costs.
             upgrade
@@ -92,11 +96,10 @@ impl CableDoor {
             let problem = Problem::because("busy", "the node takes no more clients now");
             return Err(problem.answer(StatusCode::SERVICE_UNAVAILABLE));
         };
-        let now = self.runtime.clock.now();
-        session.reply(reply::welcome(&session.sid().text()), now);
         let socket = Socket {
             runtime: Arc::clone(&self.runtime),
             session,
+            earlier,
             pace: Pace::of(&self.config, query, chosen == Some(EXTENDED)),
         };
         // It counts as a connection for as long as it lives.

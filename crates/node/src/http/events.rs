@@ -162,6 +162,7 @@ impl EventDoor {
             commands: vec![Command::Subscribe {
                 identifier,
                 history: asks.then_some(history),
+                presence: None,
             }],
         })
     }
@@ -210,7 +211,7 @@ impl EventDoor {
                 return Err(Box::new(problem.answer(StatusCode::UNAUTHORIZED)));
             }
         };
-        self.runtime.open_socket(identifiers).ok_or_else(|| {
+        self.runtime.open_passing(identifiers).ok_or_else(|| {
             let problem = Problem::because("busy", "the node takes no more clients now");
             Box::new(problem.answer(StatusCode::SERVICE_UNAVAILABLE))
         })

@@ -37,7 +37,7 @@ impl Listener {
     /// A session of a client with these identifiers. `None`: the node takes no
     /// more clients now.
     pub(crate) fn open(runtime: &Arc<Runtime>, identifiers: Option<Box<str>>) -> Option<Self> {
-        let session = runtime.open_socket(identifiers)?;
+        let session = runtime.open_passing(identifiers)?;
         Some(Self {
             runtime: Arc::clone(runtime),
             session,

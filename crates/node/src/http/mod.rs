@@ -1,5 +1,6 @@
 //! The doors that speak HTTP: one file each.
 
+mod api;
 mod body;
 mod broadcast;
 mod cable;
@@ -12,6 +13,7 @@ mod poll;
 mod problem;
 mod router;
 
+pub(crate) use api::ApiDoor;
 pub(crate) use body::{AnswerBody, InFlight};
 pub(crate) use broadcast::BroadcastDoor;
 pub(crate) use cable::CableDoor;

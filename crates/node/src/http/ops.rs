@@ -49,6 +49,9 @@ pub(super) fn metrics(runtime: &Runtime) -> Response<AnswerBody> {
         .parked_polls
         .set(gauge(census.parked.saturating_sub(streaming)));
     metrics.subscriptions.set(gauge(census.subscriptions));
+    let (present, watched) = runtime.present_here();
+    metrics.present_sessions.set(gauge(present));
+    metrics.presence_streams.set(gauge(watched));
     metrics.outbox_frames.set(gauge(census.outbox_frames));
     metrics.outbox_bytes.set(gauge(census.outbox_bytes));
     metrics.streams.set(gauge(runtime.hub.streams()));

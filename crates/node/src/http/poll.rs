@@ -226,10 +226,14 @@ impl PollDoor {
                 response
             }
             PollAnswer::Refused { line, gap } => {
-                let mut response = Response::new(AnswerBody::Plain(line.line().clone()));
+                let is_told = line.is_some();
+                let line = line.map_or_else(Bytes::new, |line| line.line().clone());
+                let mut response = Response::new(AnswerBody::Plain(line));
                 *response.status_mut() = StatusCode::UNAUTHORIZED;
                 let headers = response.headers_mut();
-                headers.insert(header::CONTENT_TYPE, JSON_LINES);
+                if is_told {
+                    headers.insert(header::CONTENT_TYPE, JSON_LINES);
+                }
                 if gap {
                     headers.insert(GAP, HeaderValue::from_static("1"));
                 }

@@ -1,8 +1,8 @@
 //! Which path leads to which door.
 
 use super::{
-    body::AnswerBody, broadcast::BroadcastDoor, cable::CableDoor, events::EventDoor, ops,
-    poll::PollDoor, problem::Problem,
+    api::ApiDoor, body::AnswerBody, broadcast::BroadcastDoor, cable::CableDoor, events::EventDoor,
+    ops, poll::PollDoor, problem::Problem,
 };
 use axum::{Router, extract::Request, routing};
 use http::{Response, StatusCode};
@@ -15,6 +15,7 @@ pub(crate) struct Doors {
     pub(crate) cable: Option<(Vec<String>, CableDoor)>,
     pub(crate) events: Option<(String, EventDoor)>,
     pub(crate) broadcast: Option<(String, BroadcastDoor)>,
+    pub(crate) api: Option<ApiDoor>,
     pub(crate) runtime: Arc<crate::runtime::Runtime>,
     pub(crate) health_path: String,
     pub(crate) ready_path: String,
@@ -29,6 +30,7 @@ pub(crate) fn router(doors: Doors) -> Router {
         cable,
         events,
         broadcast,
+        api,
         runtime,
         health_path,
         ready_path,
@@ -64,6 +66,10 @@ pub(crate) fn router(doors: Doors) -> Router {
     if let Some((path, door)) = events {
         let serve = async move |request: Request| door.serve(request).await;
         router = router.route(&path, routing::any(serve));
+    }
+    if let Some(door) = api {
+        let serve = async move |request: Request| other(door.serve(request).await);
+        router = router.route("/api/{*path}", routing::any(serve));
     }
     if let Some((path, door)) = broadcast {
         router = router.merge(broadcast_router(&path, door));

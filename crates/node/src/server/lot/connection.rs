@@ -8,7 +8,8 @@ use super::{
 use crate::{
     auth::ConnectRequest,
     http::PollDoor,
-    longpoll::{Handled, LongPoll, Parked, PollAnswer, PollRequest},
+    longpoll::{Claims, Handled, LongPoll, Parked, PollAnswer, PollRequest},
+    runtime::resume::can_come_back,
     telemetry::Metrics,
 };
 use bytes::Bytes;
@@ -202,7 +203,15 @@ fn poll(lot: &Lot<'_>, head: PollHead<'_>) -> Step {
     } = head;
     match (poll_id, headers) {
         (Some(poll_id), _) if lot.door.admits(origin.as_ref()) => Step::Polled(
-            LongPoll::poll(lot.door.runtime(), poll_id, cursor, body),
+            LongPoll::poll(
+                lot.door.runtime(),
+                poll_id,
+                Claims {
+                    cursor,
+                    can_come_back: can_come_back(query),
+                },
+                body,
+            ),
             origin,
         ),
         (_, headers) => Step::Open(Box::new(Open {
