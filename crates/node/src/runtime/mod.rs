@@ -272,6 +272,7 @@ impl Runtime {
 
     /// Takes a finished session's subscriptions out of the hub.
     pub(crate) fn detach(&self, session: &Session, subscriptions: Vec<Subscription>) {
+        self.remember_ended(session, &subscriptions);
         for Subscription {
             identifier, stream, ..
         } in subscriptions

@@ -10,7 +10,7 @@ use futures_util::{StreamExt as _, stream};
 use http::{HeaderMap, HeaderName};
 use parking_lot::Mutex;
 use pollux_protocol::{Identifier, StreamName, action_cable::reply};
-use pollux_session::{Begin, Replay, Session};
+use pollux_session::{Begin, Replay, Session, Subscription};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -28,6 +28,10 @@ const WRITE_EVERY: Duration = Duration::from_millis(250);
 
 /// Snapshots written side by side.
 const WRITERS: usize = 32;
+
+/// Ended sessions that wait to be written: a broker that is away would let them
+/// pile up, and their clients recover all the same, only with more to ask.
+const MAX_ENDED: usize = 100_000;
 
 /// A client that comes back is not kept waiting longer than this by a broker
 /// that does not answer.
@@ -67,6 +71,8 @@ struct State {
     written: VecDeque<(Instant, u64, Weak<Session>)>,
     /// Whose turn that is: each once.
     waiting: HashSet<u64>,
+    /// Ended before they were written: their `sid` and what they listened to.
+    ended: Vec<(String, Snapshot)>,
 }
 
 /// What was kept of a session.
@@ -97,6 +103,21 @@ pub(crate) fn can_come_back(query: &str) -> bool {
         .any(|sid| !sid.is_empty())
 }
 
+impl Snapshot {
+    fn of<'a>(
+        session: &Session,
+        subscriptions: impl Iterator<Item = (&'a Identifier, &'a StreamName)>,
+    ) -> Self {
+        let pair = |(identifier, stream): (&Identifier, &StreamName)| {
+            (identifier.as_str().to_owned(), stream.as_str().to_owned())
+        };
+        Self {
+            identifiers: session.named_identifiers().map(Into::into),
+            subscriptions: subscriptions.map(pair).collect(),
+        }
+    }
+}
+
 impl Restorable {
     /// Who the client is.
     pub(crate) fn identifiers(&self) -> Option<Box<str>> {
@@ -117,6 +138,21 @@ impl Runtime {
             state
                 .changed
                 .insert(session.serial(), Arc::downgrade(session));
+        }
+    }
+
+    /// The session has ended, and these were its subscriptions.
+    pub(super) fn remember_ended(&self, session: &Session, subscriptions: &[Subscription]) {
+        if !self.keeps_sessions() || !session.is_resumable() || !session.is_over() {
+            return;
+        }
+        let mut state = self.unwritten.state.lock();
+        let was_changed = state.changed.remove(&session.serial()).is_some();
+        if was_changed && state.ended.len() < MAX_ENDED {
+            let subscriptions = subscriptions.iter();
+            let pairs = subscriptions.map(|known| (&known.identifier, &known.stream));
+            let snapshot = Snapshot::of(session, pairs);
+            state.ended.push((session.sid().text(), snapshot));
         }
     }
 
@@ -147,8 +183,11 @@ impl Runtime {
         let mut ticks = tokio::time::interval(WRITE_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while self.stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            let due = self.unwritten_now();
-            stream::iter(due)
+            let ended = std::mem::take(&mut self.unwritten.state.lock().ended);
+            stream::iter(ended)
+                .for_each_concurrent(WRITERS, |(sid, snapshot)| self.write(sid, snapshot))
+                .await;
+            stream::iter(self.unwritten_now())
                 .for_each_concurrent(WRITERS, |session| self.write_snapshot(session))
                 .await;
         }
@@ -179,16 +218,22 @@ impl Runtime {
 
     async fn write_snapshot(&self, session: Arc<Session>) {
         let subscriptions = session.subscriptions();
-        let snapshot = Snapshot {
-            identifiers: session.named_identifiers().map(Into::into),
-            subscriptions: subscriptions
-                .into_iter()
-                .map(|(identifier, stream)| {
-                    let (identifier, stream) = (identifier.as_str(), stream.as_str());
-                    (identifier.to_owned(), stream.to_owned())
-                })
-                .collect(),
-        };
+        let pairs = subscriptions
+            .iter()
+            .map(|(identifier, stream)| (identifier, stream));
+        let snapshot = Snapshot::of(&session, pairs);
+        self.write(session.sid().text(), snapshot).await;
+        let ttl = self.sessions_ttl;
+        let mut state = self.unwritten.state.lock();
+        if state.waiting.insert(session.serial()) {
+            // All wait equally long, so they stand in the order of their time.
+            let again = Instant::now() + ttl / 2;
+            let turn = (again, session.serial(), Arc::downgrade(&session));
+            state.written.push_back(turn);
+        }
+    }
+
+    async fn write(&self, sid: String, snapshot: Snapshot) {
         let Ok(content) = serde_json::to_vec(&snapshot) else {
             return;
         };
@@ -197,17 +242,10 @@ impl Runtime {
         let ttl = self.sessions_ttl;
         let saved = self
             .broker
-            .save_session(&session.sid().text(), content.into(), ttl + ttl / 2)
+            .save_session(&sid, content.into(), ttl + ttl / 2)
             .await;
         if let Err(error) = saved {
             debug!(%error, "A snapshot was not written");
-        }
-        let mut state = self.unwritten.state.lock();
-        if state.waiting.insert(session.serial()) {
-            // All wait equally long, so they stand in the order of their time.
-            let again = Instant::now() + ttl / 2;
-            let turn = (again, session.serial(), Arc::downgrade(&session));
-            state.written.push_back(turn);
         }
     }
 
