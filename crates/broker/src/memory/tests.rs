@@ -1,4 +1,6 @@
 use super::*;
+use crate::broker::{Broker, History, HistoryError, Since};
+use pollux_protocol::Position;
 use pollux_protocol::{Meta, Offset, Payload};
 
 fn publication(stream: &str, text: &str) -> Publication {
