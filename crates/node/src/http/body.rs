@@ -16,7 +16,12 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
+
+/// A request and the answer to another may cross for this long: one round trip
+/// to the other side of the world.
+pub(crate) const CROSSING: Duration = Duration::from_millis(250);
 
 /// The deliveries of one connection, from the moment their bytes were taken.
 #[derive(Debug)]
@@ -24,6 +29,8 @@ pub(crate) struct InFlight {
     clock: Clock,
     /// The other end.
     peer: Option<IpAddr>,
+    /// Requests come while answers to others are on their way.
+    is_multiplexed: bool,
     state: Mutex<State>,
 }
 
@@ -42,6 +49,17 @@ impl InFlight {
         Arc::new(Self {
             clock,
             peer,
+            is_multiplexed: false,
+            state: Mutex::default(),
+        })
+    }
+
+    /// For a connection on which several requests wait at a time.
+    pub(crate) fn multiplexed(clock: Clock, peer: Option<IpAddr>) -> Arc<Self> {
+        Arc::new(Self {
+            clock,
+            peer,
+            is_multiplexed: true,
             state: Mutex::default(),
         })
     }
@@ -51,7 +69,8 @@ impl InFlight {
         self.peer
     }
 
-    fn leaving(&self, delivery: Delivery) {
+    /// Its bytes are in the server's buffers or partly in the socket.
+    pub(crate) fn leaving(&self, delivery: Delivery) {
         self.state.lock().leaving.push(delivery);
     }
 
@@ -71,13 +90,20 @@ impl InFlight {
     }
 
     /// Another request came on this connection: its client has read what was
-    /// sent before.
+    /// sent before. On a connection with several at a time, what was sent well
+    /// before: the request may have crossed with an answer to another.
     pub(crate) fn next_request(&self) {
         let mut state = self.state.lock();
         if state.flushed.is_empty() {
             return;
         }
-        let received = mem::take(&mut state.flushed);
+        let received = if self.is_multiplexed {
+            let now = self.clock.now();
+            let old = |delivery: &mut Delivery| now.since(delivery.flushed_at()) >= CROSSING;
+            state.flushed.extract_if(.., old).collect()
+        } else {
+            mem::take(&mut state.flushed)
+        };
         drop(state);
         received.into_iter().for_each(Delivery::confirm);
     }
@@ -134,6 +160,15 @@ impl AnswerBody {
     /// A body without bytes.
     pub(crate) const fn empty() -> Self {
         Self::Plain(Bytes::new())
+    }
+
+    /// The delivery of a poll's frames, for a server that sees for itself what
+    /// becomes of them.
+    pub(crate) fn take_delivery(&mut self) -> Option<Delivery> {
+        match self {
+            Self::Frames { delivery, .. } => delivery.take(),
+            Self::Plain(_) | Self::Other(_) => None,
+        }
     }
 }
 

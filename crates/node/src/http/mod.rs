@@ -10,10 +10,11 @@ mod poll;
 mod problem;
 mod router;
 
-pub(crate) use body::{AnswerBody, InFlight};
+pub(crate) use body::{AnswerBody, CROSSING, InFlight};
 pub(crate) use broadcast::BroadcastDoor;
 pub(crate) use cable::CableDoor;
 pub(crate) use cors::Origins;
 pub(crate) use events::EventDoor;
 pub(crate) use poll::PollDoor;
+pub(crate) use problem::retry_after;
 pub(crate) use router::{Doors, broadcast_router, router};

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     auth::ConnectRequest,
-    http::PollDoor,
+    http::{CROSSING, PollDoor},
     longpoll::{Handled, LongPoll, Parked, PollAnswer, PollRequest},
     telemetry::Metrics,
 };
@@ -31,10 +31,6 @@ use tokio_util::sync::CancellationToken;
 
 /// Room beside the body that a request put together from pieces may take.
 const HEAD_ALLOWANCE: usize = 16 * 1024;
-
-/// An answer and the client's leaving may cross for this long: one round trip
-/// to the other side of the world.
-const CROSSING: Duration = Duration::from_millis(250);
 
 /// What the connections of a listener share.
 #[derive(Debug)]
