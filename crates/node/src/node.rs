@@ -288,7 +288,11 @@ impl Node {
 
     pub(crate) fn poll_door(&self) -> Option<(String, PollDoor)> {
         let origins = Origins::new(&self.config.allowed_origins);
-        let door = PollDoor::new(Arc::clone(&self.runtime), origins);
+        let door = PollDoor::new(
+            Arc::clone(&self.runtime),
+            origins,
+            self.config.poll_compress_min_size,
+        );
         self.config
             .poll
             .then(|| (self.config.poll_path.clone(), door))
@@ -318,6 +322,7 @@ impl Node {
             runtime: Arc::clone(&self.runtime),
             origins: Origins::new(&self.config.allowed_origins),
             ping_interval: self.config.ping_interval,
+            compress: self.config.sse_compress,
         };
         self.config
             .sse

@@ -211,6 +211,14 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
          the session. More than 0.",
     ),
     row(
+        LongPolling,
+        "poll_compress_min_size",
+        Bytes,
+        "1024",
+        "Answers to polls of at least this many bytes are compressed with gzip for clients whose \
+         Accept-Encoding asks for it. 0: none are.",
+    ),
+    row(
         WebSocket,
         "websocket",
         Bool,
@@ -291,6 +299,14 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         Text,
         "/events",
         "Path of the event streams.",
+    ),
+    row(
+        Sse,
+        "sse_compress",
+        Bool,
+        "false",
+        "Compress event streams with gzip for clients whose Accept-Encoding asks for it, as every \
+         browser's does. Each open stream then takes several times the memory.",
     ),
     row(
         Streams,

@@ -74,6 +74,8 @@ pub struct Config {
     /// An answer of which no byte moves for this long is given up.
     #[serde(deserialize_with = "millis")]
     pub poll_write_timeout: Duration,
+    /// Answers of at least this many bytes are compressed on request; 0 means none.
+    pub poll_compress_min_size: usize,
 
     /// Whether clients are served by WebSocket.
     pub websocket: bool,
@@ -101,6 +103,8 @@ pub struct Config {
     pub sse: bool,
     /// Path of the event streams.
     pub sse_path: String,
+    /// Whether event streams are compressed on request.
+    pub sse_compress: bool,
 
     /// Whether clients may subscribe by plain names in every mode; see
     /// [`Config::public_streams`] for whether they may in this one.

@@ -1,11 +1,13 @@
 //! The doors that speak HTTP: one file each.
 
+mod accept_encoding;
 mod api;
 mod body;
 mod broadcast;
 mod cable;
 mod cors;
 mod events;
+mod gzip;
 mod lent;
 mod listener;
 mod ops;
@@ -13,11 +15,13 @@ mod poll;
 mod problem;
 mod router;
 
+pub(crate) use accept_encoding::accepts_gzip;
 pub(crate) use api::ApiDoor;
-pub(crate) use body::{AnswerBody, InFlight};
+pub(crate) use body::{AnswerBody, CROSSING, InFlight};
 pub(crate) use broadcast::BroadcastDoor;
 pub(crate) use cable::CableDoor;
 pub(crate) use cors::Origins;
 pub(crate) use events::EventDoor;
-pub(crate) use poll::PollDoor;
+pub(crate) use poll::{Asker, PollDoor};
+pub(crate) use problem::retry_after;
 pub(crate) use router::{Doors, broadcast_router, router};
