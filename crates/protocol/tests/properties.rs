@@ -419,7 +419,9 @@ proptest! {
         drop(PublishRequest::parse(&bytes));
         drop(StoredEvent::parse(&bytes));
         drop(Event::decode(bytes.clone().into()));
-        drop(EventId::parse(&bytes));
+        if let Some(id) = EventId::parse(&bytes) {
+            prop_assert_eq!(EventId::parse(id.to_string().as_bytes()), Some(id));
+        }
     }
 
     #[test]

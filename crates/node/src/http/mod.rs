@@ -3,6 +3,7 @@
 mod body;
 mod broadcast;
 mod cable;
+mod category;
 mod cors;
 mod events;
 mod lent;
@@ -15,6 +16,7 @@ mod router;
 pub(crate) use body::{AnswerBody, InFlight};
 pub(crate) use broadcast::BroadcastDoor;
 pub(crate) use cable::CableDoor;
+pub(crate) use category::{BasicUser, Category, CategoryDoor, FOREVER, Heads};
 pub(crate) use cors::Origins;
 pub(crate) use events::EventDoor;
 pub(crate) use poll::PollDoor;
