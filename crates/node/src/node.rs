@@ -1,11 +1,15 @@
 //! Builds a node and runs it: the library's front door.
 
 use crate::{
+    archive::{self, Archive},
     auth::{Authenticator, BearerKey, Everybody, StreamPolicy},
     config::{Config, Mode, PollOverflow},
-    http::{self, ApiDoor, BroadcastDoor, CableDoor, Doors, EventDoor, Origins, PollDoor},
+    http::{
+        self, ApiDoor, BasicUser, BroadcastDoor, CableDoor, Category, CategoryDoor, Doors,
+        EventDoor, FOREVER, Heads, Origins, PollDoor,
+    },
     proxies::{NotANetwork, TrustedProxies},
-    runtime::{Parts, Runtime},
+    runtime::{Parts, Runtime, voice},
     server::{Server, ServerConfig, Service},
     socket::{Precision, SocketConfig},
     telemetry::{Metrics, Throttle},
@@ -13,14 +17,15 @@ use crate::{
 use axum::Router;
 use base64::Engine as _;
 use pollux_broker::{
-    Broker, BrokerError, Events, MemoryBroker, MemoryConfig, RedisBroker, RedisConfig, RedisTls,
+    Broker, BrokerError, Events, Keep, MemoryBroker, MemoryConfig, RedisBroker, RedisConfig,
+    RedisTls,
 };
 use pollux_protocol::{Meta, Payload, Publication, StreamName, StreamVerifier};
 use pollux_session::{Overflow, PollConfig};
 use secrecy::{ExposeSecret as _, SecretString};
 use std::{
     future::Future,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicUsize},
     time::Duration,
 };
@@ -41,6 +46,9 @@ pub enum NodeError {
     /// A trusted proxy has no such address.
     #[error("failed to read the trusted proxies: {0}")]
     Proxies(#[from] NotANetwork),
+    /// The file of events can't be read or written.
+    #[error("failed to open the file of events, category_file: {0}")]
+    File(#[from] std::io::Error),
     /// Not a stream's name.
     #[error("failed to name the stream: {0}")]
     Stream(#[from] pollux_protocol::NameError),
@@ -88,6 +96,8 @@ impl Builder {
             authenticator,
         } = self;
         let node_id = config.node_id.clone().map_or_else(random_node_id, Ok)?;
+        // A broker of the caller's own has its own way to survive.
+        let file = config.category_file.clone().filter(|_| broker.is_none());
         let (broker, events) = match broker {
             Some(given) => given,
             None => start_broker(&config, &node_id)?,
@@ -129,9 +139,15 @@ impl Builder {
         if runtime.keeps_sessions() {
             runtime.tasks.spawn(Arc::clone(&runtime).run_snapshots());
         }
+        let archive = file.map(|path| {
+            let (archive, task) = Archive::start(Path::new(&path), runtime.stop.clone());
+            runtime.tasks.spawn(task);
+            archive
+        });
         Ok(Node {
             config,
             node_id,
+            archive,
             runtime,
         })
     }
@@ -142,6 +158,8 @@ impl Builder {
 pub struct Node {
     config: Config,
     node_id: String,
+    /// Events of categories in a file, if the options name one.
+    archive: Option<Archive>,
     runtime: Arc<Runtime>,
 }
 
@@ -281,6 +299,9 @@ impl Node {
                 "The shutdown timeout is over; some clients were not told"
             );
         }
+        if let Some(archive) = &self.archive {
+            archive.close().await;
+        }
         self.runtime.broker.stop().await;
         self.runtime.stop.cancel();
         info!("Stopped");
@@ -343,6 +364,31 @@ impl Node {
         })
     }
 
+    fn category_door(&self) -> Option<([String; 2], CategoryDoor)> {
+        let config = &self.config;
+        let paths = [&config.category_path, &config.category_publish_path];
+        let password = config.category_password.expose();
+        let user = config.category_user.as_deref().zip(password);
+        let (_, publish) = self.broadcast_door();
+        let door = Category {
+            runtime: Arc::clone(&self.runtime),
+            origins: config
+                .category_cors
+                .then(|| Origins::new(&config.allowed_origins)),
+            user: user.map(|(user, password)| BasicUser::new(user, password)),
+            publish,
+            is_open: config.mode() != Mode::Secured && config.broadcast_key().is_none(),
+            max_timeout: config.category_max_timeout.as_secs(),
+            keep: category_keep(config),
+            delete: config.category_delete_after_retrieval,
+            archive: self.archive.clone(),
+            heads: Heads::default(),
+        };
+        config
+            .category_enabled()
+            .then(|| (paths.map(String::clone), CategoryDoor(Arc::new(door))))
+    }
+
     fn broadcast_door(&self) -> (String, BroadcastDoor) {
         let door = BroadcastDoor {
             runtime: Arc::clone(&self.runtime),
@@ -360,6 +406,7 @@ impl Node {
             cable: self.cable_door(),
             events: self.event_door(),
             api: self.api_door(),
+            category: self.category_door(),
             broadcast: with_broadcast.then(|| self.broadcast_door()),
             runtime: Arc::clone(&self.runtime),
             health_path: self.config.health_path.clone(),
@@ -397,7 +444,7 @@ impl Node {
     }
 }
 
-fn start_broker(config: &Config, node_id: &str) -> Result<(Arc<dyn Broker>, Events), BrokerError> {
+fn start_broker(config: &Config, node_id: &str) -> Result<(Arc<dyn Broker>, Events), NodeError> {
     if let Some(url) = config.redis_url.as_ref().filter(|_| config.uses_redis()) {
         let (broker, events) = RedisBroker::start(redis_config(config, node_id, url))?;
         return Ok((broker, events));
@@ -408,7 +455,30 @@ fn start_broker(config: &Config, node_id: &str) -> Result<(Arc<dyn Broker>, Even
         max_streams: config.memory_max_streams,
         max_bytes: config.memory_max_bytes,
     })?;
+    if let Some(path) = &config.category_file {
+        let keep = category_keep(config);
+        for event in archive::load(Path::new(path), keep, voice::micros())? {
+            let publication = Publication {
+                stream: event.stream,
+                data: event.data,
+                meta: Meta::default(),
+            };
+            broker.restore(publication, event.time, keep);
+        }
+    }
     Ok((broker, events))
+}
+
+/// How much of a category is kept.
+fn category_keep(config: &Config) -> Keep {
+    let ttl = match config.category_ttl {
+        Duration::ZERO => FOREVER,
+        ttl => ttl,
+    };
+    Keep {
+        limit: config.category_buffer_size,
+        ttl,
+    }
 }
 
 fn redis_config(config: &Config, node_id: &str, url: &SecretString) -> RedisConfig {

@@ -164,6 +164,7 @@ pub(super) enum Section {
     LongPolling,
     WebSocket,
     Sse,
+    Category,
     Streams,
     Broadcasting,
     Broker,
@@ -174,11 +175,12 @@ pub(super) enum Section {
 
 impl Section {
     /// The headings in reading order.
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Server,
         Self::LongPolling,
         Self::WebSocket,
         Self::Sse,
+        Self::Category,
         Self::Streams,
         Self::Broadcasting,
         Self::Broker,
@@ -194,6 +196,7 @@ impl Section {
             Self::LongPolling => "Long polling",
             Self::WebSocket => "WebSocket",
             Self::Sse => "Server-sent events",
+            Self::Category => "Category polling",
             Self::Streams => "Streams",
             Self::Broadcasting => "Broadcasting",
             Self::Broker => "Broker",

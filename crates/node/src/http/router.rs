@@ -1,8 +1,8 @@
 //! Which path leads to which door.
 
 use super::{
-    api::ApiDoor, body::AnswerBody, broadcast::BroadcastDoor, cable::CableDoor, events::EventDoor,
-    ops, poll::PollDoor, problem::Problem,
+    api::ApiDoor, body::AnswerBody, broadcast::BroadcastDoor, cable::CableDoor,
+    category::CategoryDoor, events::EventDoor, ops, poll::PollDoor, problem::Problem,
 };
 use axum::{Router, extract::Request, routing};
 use http::{Response, StatusCode};
@@ -14,6 +14,8 @@ pub(crate) struct Doors {
     pub(crate) poll: Option<(String, PollDoor)>,
     pub(crate) cable: Option<(Vec<String>, CableDoor)>,
     pub(crate) events: Option<(String, EventDoor)>,
+    /// Where it is polled, and where it takes publications.
+    pub(crate) category: Option<([String; 2], CategoryDoor)>,
     pub(crate) broadcast: Option<(String, BroadcastDoor)>,
     pub(crate) api: Option<ApiDoor>,
     pub(crate) runtime: Arc<crate::runtime::Runtime>,
@@ -29,6 +31,7 @@ pub(crate) fn router(doors: Doors) -> Router {
         poll,
         cable,
         events,
+        category,
         broadcast,
         api,
         runtime,
@@ -70,6 +73,16 @@ pub(crate) fn router(doors: Doors) -> Router {
     if let Some(door) = api {
         let serve = async move |request: Request| other(door.serve(request).await);
         router = router.route("/api/{*path}", routing::any(serve));
+    }
+    if let Some(([polls, publications], door)) = category {
+        let publish = {
+            let door = door.clone();
+            async move |request: Request| other(door.publish(request).await)
+        };
+        let poll = async move |request: Request| other(door.poll(request).await);
+        router = router
+            .route(&polls, routing::any(poll))
+            .route(&publications, routing::any(publish));
     }
     if let Some((path, door)) = broadcast {
         router = router.merge(broadcast_router(&path, door));
