@@ -3,13 +3,17 @@
 use crate::{
     auth::{Authenticator, BearerKey, Everybody, StreamPolicy},
     config::{Config, Mode, PollOverflow},
-    http::{self, ApiDoor, BroadcastDoor, CableDoor, Doors, EventDoor, Origins, PollDoor},
+    http::{
+        self, ApiDoor, BroadcastDoor, CableDoor, Doors, EventDoor, MailboxConfig, MailboxDoor,
+        Origins, PollDoor, Publishers,
+    },
     proxies::{NotANetwork, TrustedProxies},
     runtime::{Parts, Runtime},
     server::{Server, ServerConfig, Service},
     socket::{Precision, SocketConfig},
     telemetry::{Metrics, Throttle},
 };
+use ::http::StatusCode;
 use axum::Router;
 use base64::Engine as _;
 use pollux_broker::{
@@ -338,6 +342,35 @@ impl Node {
         })
     }
 
+    /// Who may publish through a dialect's door.
+    fn publishers(&self) -> Publishers {
+        let (_, door) = self.broadcast_door();
+        Publishers {
+            door,
+            origins: Origins::new(&self.config.allowed_origins),
+            open: self.config.mode() != Mode::Secured,
+        }
+    }
+
+    fn mailbox_door(&self) -> Option<([String; 2], MailboxDoor)> {
+        let config = &self.config;
+        let empty = StatusCode::from_u16(config.mailbox_timeout_status);
+        let paths = [&config.mailbox_poll_path, &config.mailbox_push_path];
+        let door = MailboxDoor {
+            runtime: Arc::clone(&self.runtime),
+            origins: Origins::new(&config.allowed_origins),
+            publishers: self.publishers(),
+            config: MailboxConfig {
+                timeout: config.mailbox_timeout,
+                timeout_status: empty.unwrap_or(StatusCode::OK),
+                capacity: config.mailbox_capacity,
+                history_limit: config.history_limit,
+                ttl: config.mailbox_ttl,
+            },
+        };
+        config.mailbox.then(|| (paths.map(Clone::clone), door))
+    }
+
     fn broadcast_door(&self) -> (String, BroadcastDoor) {
         let door = BroadcastDoor {
             runtime: Arc::clone(&self.runtime),
@@ -354,6 +387,7 @@ impl Node {
             poll: self.poll_door(),
             cable: self.cable_door(),
             events: self.event_door(),
+            mailbox: self.mailbox_door(),
             api: self.api_door(),
             broadcast: with_broadcast.then(|| self.broadcast_door()),
             runtime: Arc::clone(&self.runtime),

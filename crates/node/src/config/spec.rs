@@ -164,6 +164,8 @@ pub(super) enum Section {
     LongPolling,
     WebSocket,
     Sse,
+    Mailbox,
+    Room,
     Streams,
     Broadcasting,
     Broker,
@@ -174,11 +176,13 @@ pub(super) enum Section {
 
 impl Section {
     /// The headings in reading order.
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 12] = [
         Self::Server,
         Self::LongPolling,
         Self::WebSocket,
         Self::Sse,
+        Self::Mailbox,
+        Self::Room,
         Self::Streams,
         Self::Broadcasting,
         Self::Broker,
@@ -194,6 +198,8 @@ impl Section {
             Self::LongPolling => "Long polling",
             Self::WebSocket => "WebSocket",
             Self::Sse => "Server-sent events",
+            Self::Mailbox => "Mailboxes",
+            Self::Room => "Rooms",
             Self::Streams => "Streams",
             Self::Broadcasting => "Broadcasting",
             Self::Broker => "Broker",

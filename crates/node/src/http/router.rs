@@ -2,7 +2,7 @@
 
 use super::{
     api::ApiDoor, body::AnswerBody, broadcast::BroadcastDoor, cable::CableDoor, events::EventDoor,
-    ops, poll::PollDoor, problem::Problem,
+    mailbox::MailboxDoor, ops, poll::PollDoor, problem::Problem,
 };
 use axum::{Router, extract::Request, routing};
 use http::{Response, StatusCode};
@@ -15,6 +15,8 @@ pub(crate) struct Doors {
     pub(crate) cable: Option<(Vec<String>, CableDoor)>,
     pub(crate) events: Option<(String, EventDoor)>,
     pub(crate) broadcast: Option<(String, BroadcastDoor)>,
+    /// Where it is polled, and where pushed.
+    pub(crate) mailbox: Option<([String; 2], MailboxDoor)>,
     pub(crate) api: Option<ApiDoor>,
     pub(crate) runtime: Arc<crate::runtime::Runtime>,
     pub(crate) health_path: String,
@@ -30,6 +32,7 @@ pub(crate) fn router(doors: Doors) -> Router {
         cable,
         events,
         broadcast,
+        mailbox,
         api,
         runtime,
         health_path,
@@ -66,6 +69,13 @@ pub(crate) fn router(doors: Doors) -> Router {
     if let Some((path, door)) = events {
         let serve = async move |request: Request| door.serve(request).await;
         router = router.route(&path, routing::any(serve));
+    }
+    if let Some(([poll, push], door)) = mailbox {
+        let pusher = door.clone();
+        let serve = async move |request: Request| other(door.poll(request).await);
+        router = router.route(&poll, routing::any(serve));
+        let serve = async move |request: Request| other(pusher.push(request).await);
+        router = router.route(&push, routing::any(serve));
     }
     if let Some(door) = api {
         let serve = async move |request: Request| other(door.serve(request).await);
