@@ -6,7 +6,7 @@ use crate::{
     config::{Config, Mode, PollOverflow},
     http::{
         self, ApiDoor, BasicUser, BroadcastDoor, CableDoor, Category, CategoryDoor, Doors,
-        EventDoor, FOREVER, Heads, Origins, PollDoor,
+        EventDoor, FOREVER, Heads, MailboxConfig, MailboxDoor, Origins, PollDoor, Publishers,
     },
     proxies::{NotANetwork, TrustedProxies},
     runtime::{Parts, Runtime, voice},
@@ -14,6 +14,7 @@ use crate::{
     socket::{Precision, SocketConfig},
     telemetry::{Metrics, Throttle},
 };
+use ::http::StatusCode;
 use axum::Router;
 use base64::Engine as _;
 use pollux_broker::{
@@ -389,6 +390,35 @@ impl Node {
             .then(|| (paths.map(String::clone), CategoryDoor(Arc::new(door))))
     }
 
+    /// Who may publish through a dialect's door.
+    fn publishers(&self) -> Publishers {
+        let (_, door) = self.broadcast_door();
+        Publishers {
+            door,
+            origins: Origins::new(&self.config.allowed_origins),
+            open: self.config.mode() != Mode::Secured,
+        }
+    }
+
+    fn mailbox_door(&self) -> Option<([String; 2], MailboxDoor)> {
+        let config = &self.config;
+        let empty = StatusCode::from_u16(config.mailbox_timeout_status);
+        let paths = [&config.mailbox_poll_path, &config.mailbox_push_path];
+        let door = MailboxDoor {
+            runtime: Arc::clone(&self.runtime),
+            origins: Origins::new(&config.allowed_origins),
+            publishers: self.publishers(),
+            config: MailboxConfig {
+                timeout: config.mailbox_timeout,
+                timeout_status: empty.unwrap_or(StatusCode::OK),
+                capacity: config.mailbox_capacity,
+                history_limit: config.history_limit,
+                ttl: config.mailbox_ttl,
+            },
+        };
+        config.mailbox.then(|| (paths.map(Clone::clone), door))
+    }
+
     fn broadcast_door(&self) -> (String, BroadcastDoor) {
         let door = BroadcastDoor {
             runtime: Arc::clone(&self.runtime),
@@ -405,6 +435,7 @@ impl Node {
             poll: self.poll_door(),
             cable: self.cable_door(),
             events: self.event_door(),
+            mailbox: self.mailbox_door(),
             api: self.api_door(),
             category: self.category_door(),
             broadcast: with_broadcast.then(|| self.broadcast_door()),

@@ -8,8 +8,8 @@ use super::spec::{
     Kind::{Bool, Bytes, Choice, List, Millis, Number, Port, Seconds, Secret, Text, Url},
     OptionSpec,
     Section::{
-        Broadcasting, Broker, Category, Limits, LongPolling, Operations, Redis, Server, Sse,
-        Streams, WebSocket,
+        Broadcasting, Broker, Category, Limits, LongPolling, Mailbox, Operations, Redis, Room,
+        Server, Sse, Streams, WebSocket,
     },
     row,
 };
@@ -392,6 +392,148 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         "File in which the memory broker's events are kept across restarts, one a line, as \
          golongpoll's file add-on writes it. Written every second, and shortened at every start. \
          Empty: none.",
+    ),
+    row(
+        Mailbox,
+        "mailbox",
+        Bool,
+        "true",
+        "Serve mailboxes: raw bytes for one recipient, taken by one poll.",
+    ),
+    row(
+        Mailbox,
+        "mailbox_poll_path",
+        Text,
+        "/poll",
+        "Path where recipients wait.",
+    ),
+    row(
+        Mailbox,
+        "mailbox_push_path",
+        Text,
+        "/push",
+        "Path that takes messages for recipients.",
+    ),
+    row(
+        Mailbox,
+        "mailbox_timeout",
+        Seconds,
+        "30s",
+        "How long a recipient's poll is held when there is nothing for it. More than 0, and less \
+         than the read timeout of any proxy in front.",
+    ),
+    row(
+        Mailbox,
+        "mailbox_timeout_status",
+        Number,
+        "200",
+        "Status of the empty answer after that time: 200 or 204. Clients that ask for exactly 200 stop for \
+         good at 204.",
+    ),
+    row(
+        Mailbox,
+        "mailbox_capacity",
+        Number,
+        "0",
+        "Messages that may wait for a recipient who is away; one more is answered with 503. 0: \
+         there must be a poll that waits.",
+    ),
+    row(
+        Mailbox,
+        "mailbox_ttl",
+        Seconds,
+        "3600s",
+        "How long a mailbox is kept after the last message came. More than 0.",
+    ),
+    row(
+        Room,
+        "room",
+        Bool,
+        "true",
+        "Serve rooms: typed JSON messages by polls and WebSocket.",
+    ),
+    row(
+        Room,
+        "room_poll_path",
+        Text,
+        "/ws/poll",
+        "Path where messages of a room are fetched.",
+    ),
+    row(
+        Room,
+        "room_send_path",
+        Text,
+        "/ws/send",
+        "Path that takes messages for rooms.",
+    ),
+    row(
+        Room,
+        "room_path",
+        Text,
+        "/ws",
+        "Path of the rooms' WebSocket.",
+    ),
+    row(
+        Room,
+        "room_resolver",
+        List,
+        "room:{room}",
+        "Which stream a message goes to: the first of these whose field the message has, else \
+         broadcast. A field in braces is room, type, id, kind or payload.<name>; what stands \
+         around it is kept.",
+    ),
+    row(
+        Room,
+        "room_ttl",
+        Seconds,
+        "60s",
+        "How long messages wait for a room that nobody polls and nobody sends to. More than 0.",
+    ),
+    row(
+        Room,
+        "room_buffer_size",
+        Number,
+        "256",
+        "Messages that may wait for the polls of a room; the oldest are dropped. 0: none wait.",
+    ),
+    row(
+        Room,
+        "room_wait",
+        Seconds,
+        "0s",
+        "How long a poll is held when there is nothing and it does not say (wait=<seconds>). 0: \
+         it is answered at once.",
+    ),
+    row(
+        Room,
+        "room_max_wait",
+        Seconds,
+        "30s",
+        "The longest a poll may ask to be held. Less than the read timeout of any proxy in front. \
+         0: every poll is answered at once.",
+    ),
+    row(
+        Room,
+        "room_ping_interval",
+        Seconds,
+        "30s",
+        "Time between two pings of a room's WebSocket. 0: no pings.",
+    ),
+    row(
+        Room,
+        "room_idle_timeout",
+        Seconds,
+        "60s",
+        "How long a room's WebSocket may be silent, pongs included, before it is closed. 0: for \
+         ever.",
+    ),
+    row(
+        Room,
+        "room_history",
+        Bool,
+        "false",
+        "Let clients read what a room's stream has in history: /rooms/<room>/messages and \
+         /replay/<id>.",
     ),
     row(
         Streams,

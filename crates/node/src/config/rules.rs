@@ -36,6 +36,12 @@ impl Config {
     pub(super) fn broken_values(&self) -> Vec<Rule> {
         let mut broken = self.not_positive();
         broken.extend(self.broken_texts());
+        if !matches!(self.mailbox_timeout_status, 200 | 204) {
+            broken.push(Rule::new(
+                "mailbox_timeout_status",
+                "must be 200 or 204".to_owned(),
+            ));
+        }
         if self.workers > WORKERS_MAX {
             broken.push(Rule::new(
                 "workers",
@@ -125,6 +131,9 @@ impl Config {
             ("poll_keepalive_timeout", self.poll_keepalive_timeout),
             ("poll_write_timeout", self.poll_write_timeout),
             ("ws_write_timeout", self.ws_write_timeout),
+            ("mailbox_timeout", self.mailbox_timeout),
+            ("mailbox_ttl", self.mailbox_ttl),
+            ("room_ttl", self.room_ttl),
             ("history_ttl", self.history_ttl),
             ("presence_ttl", self.presence_ttl),
             ("redis_keepalive_interval", self.redis_keepalive_interval),
@@ -225,6 +234,8 @@ impl Config {
             "path" => self.websocket,
             "sse_path" => self.sse,
             "category_path" | "category_publish_path" => self.category_enabled(),
+            "mailbox_poll_path" | "mailbox_push_path" => self.mailbox,
+            "room_poll_path" | "room_send_path" | "room_path" => self.room,
             "http_broadcast_path" => !elsewhere,
             _ => true,
         });
@@ -248,6 +259,11 @@ impl Config {
             ("sse_path", Some(&self.sse_path)),
             ("category_path", Some(&self.category_path)),
             ("category_publish_path", Some(&self.category_publish_path)),
+            ("mailbox_poll_path", Some(&self.mailbox_poll_path)),
+            ("mailbox_push_path", Some(&self.mailbox_push_path)),
+            ("room_poll_path", Some(&self.room_poll_path)),
+            ("room_send_path", Some(&self.room_send_path)),
+            ("room_path", Some(&self.room_path)),
             ("http_broadcast_path", Some(&self.http_broadcast_path)),
             ("health_path", Some(&self.health_path)),
             ("ready_path", Some(&self.ready_path)),

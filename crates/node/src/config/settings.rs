@@ -133,6 +133,53 @@ pub struct Config {
     #[serde(deserialize_with = "text_or_absent")]
     pub category_file: Option<String>,
 
+    /// Whether mailboxes are served.
+    pub mailbox: bool,
+    /// Path where recipients wait.
+    pub mailbox_poll_path: String,
+    /// Path that takes messages for recipients.
+    pub mailbox_push_path: String,
+    /// How long a recipient's poll is held.
+    #[serde(deserialize_with = "millis")]
+    pub mailbox_timeout: Duration,
+    /// Status of the empty answer after that time: 200 or 204.
+    pub mailbox_timeout_status: u16,
+    /// Messages that may wait for a recipient who is away.
+    pub mailbox_capacity: usize,
+    /// How long a mailbox is kept after the last message.
+    #[serde(deserialize_with = "millis")]
+    pub mailbox_ttl: Duration,
+
+    /// Whether rooms are served.
+    pub room: bool,
+    /// Path where messages of a room are fetched.
+    pub room_poll_path: String,
+    /// Path that takes messages for rooms.
+    pub room_send_path: String,
+    /// Path of the rooms' WebSocket.
+    pub room_path: String,
+    /// Which stream a message goes to.
+    pub room_resolver: Vec<String>,
+    /// How long messages wait for a room without life.
+    #[serde(deserialize_with = "millis")]
+    pub room_ttl: Duration,
+    /// Messages that may wait for the polls of a room.
+    pub room_buffer_size: usize,
+    /// How long a poll is held that does not say.
+    #[serde(deserialize_with = "millis")]
+    pub room_wait: Duration,
+    /// The longest a poll may ask to be held.
+    #[serde(deserialize_with = "millis")]
+    pub room_max_wait: Duration,
+    /// Between two pings of a room's socket; 0 means none.
+    #[serde(deserialize_with = "millis")]
+    pub room_ping_interval: Duration,
+    /// How long a room's socket may be silent; 0 means for ever.
+    #[serde(deserialize_with = "millis")]
+    pub room_idle_timeout: Duration,
+    /// Whether clients may read a room's history.
+    pub room_history: bool,
+
     /// Whether clients may subscribe by plain names in every mode; see
     /// [`Config::public_streams`] for whether they may in this one.
     pub public_streams: bool,

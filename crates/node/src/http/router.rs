@@ -2,7 +2,8 @@
 
 use super::{
     api::ApiDoor, body::AnswerBody, broadcast::BroadcastDoor, cable::CableDoor,
-    category::CategoryDoor, events::EventDoor, ops, poll::PollDoor, problem::Problem,
+    category::CategoryDoor, events::EventDoor, mailbox::MailboxDoor, ops, poll::PollDoor,
+    problem::Problem,
 };
 use axum::{Router, extract::Request, routing};
 use http::{Response, StatusCode};
@@ -17,6 +18,8 @@ pub(crate) struct Doors {
     /// Where it is polled, and where it takes publications.
     pub(crate) category: Option<([String; 2], CategoryDoor)>,
     pub(crate) broadcast: Option<(String, BroadcastDoor)>,
+    /// Where it is polled, and where pushed.
+    pub(crate) mailbox: Option<([String; 2], MailboxDoor)>,
     pub(crate) api: Option<ApiDoor>,
     pub(crate) runtime: Arc<crate::runtime::Runtime>,
     pub(crate) health_path: String,
@@ -33,6 +36,7 @@ pub(crate) fn router(doors: Doors) -> Router {
         events,
         category,
         broadcast,
+        mailbox,
         api,
         runtime,
         health_path,
@@ -69,6 +73,13 @@ pub(crate) fn router(doors: Doors) -> Router {
     if let Some((path, door)) = events {
         let serve = async move |request: Request| door.serve(request).await;
         router = router.route(&path, routing::any(serve));
+    }
+    if let Some(([poll, push], door)) = mailbox {
+        let pusher = door.clone();
+        let serve = async move |request: Request| other(door.poll(request).await);
+        router = router.route(&poll, routing::any(serve));
+        let serve = async move |request: Request| other(pusher.push(request).await);
+        router = router.route(&push, routing::any(serve));
     }
     if let Some(door) = api {
         let serve = async move |request: Request| other(door.serve(request).await);
