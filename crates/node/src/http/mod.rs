@@ -30,5 +30,5 @@ pub(crate) use events::EventDoor;
 pub(crate) use mailbox::{MailboxConfig, MailboxDoor};
 pub(crate) use poll::{Asker, PollDoor};
 pub(crate) use problem::retry_after;
-pub(crate) use router::{Doors, broadcast_router, router};
+pub(crate) use router::{Doors, broadcast_router, category_router, router};
 pub(crate) use visitor::Publishers;
