@@ -13,6 +13,7 @@ mod ops;
 mod poll;
 mod problem;
 mod pull;
+mod room;
 mod router;
 mod visitor;
 
@@ -24,5 +25,7 @@ pub(crate) use cors::Origins;
 pub(crate) use events::EventDoor;
 pub(crate) use mailbox::{MailboxConfig, MailboxDoor};
 pub(crate) use poll::PollDoor;
-pub(crate) use router::{Doors, broadcast_router, router};
+pub(crate) use pull::{FOR_SOCKETS, Loan, Pull};
+pub(crate) use room::{RoomDoor, RoomSocketConfig};
+pub(crate) use router::{Doors, RoomRoutes, broadcast_router, router};
 pub(crate) use visitor::Publishers;

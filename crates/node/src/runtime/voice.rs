@@ -5,12 +5,16 @@
 //! choose them: no identifier that names a stream begins with a control
 //! character. As for every identifier, the frame is encoded once and shared.
 
-use pollux_protocol::{Frame, Identifier, Position, Publication, action_cable::reply};
+use pollux_protocol::{Frame, Identifier, Position, Publication, RoomMessage, action_cable::reply};
 
 /// A request that waits until there is something to take: it is told only that
 /// there may be something, but for what can't be taken because it has no
 /// position. See [`reader_frame`].
 pub(crate) const READER: &str = "\u{1}reader";
+
+/// A socket in a room. The room's stream follows, because a session listens
+/// under a name once.
+pub(crate) const ROOM: &str = "\u{1}room:";
 
 /// What a reader is told when it should look.
 const NUDGE: &[u8] = b"{}";
@@ -24,6 +28,7 @@ pub(super) fn frame(
 ) -> Frame {
     match identifier.as_str() {
         READER => reader_frame(publication, placed.is_some()),
+        room if room.starts_with(ROOM) => Frame::from_json(RoomMessage::of(publication).to_frame()),
         _ => {
             let kind = publication.meta.broadcast_type.as_deref();
             let place = placed.map(|(position, _)| (&publication.stream, position));
