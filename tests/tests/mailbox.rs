@@ -149,7 +149,8 @@ async fn without_a_listener_and_without_room_a_push_is_503_at_once() -> Result<(
     for _ in 0..2 {
         let response = node.ask(&push("nobody", b"x")).await?;
         assert_eq!(response.status, 503);
-        assert_eq!(response.header("retry-after"), Some("1"));
+        let seconds: u8 = response.header("retry-after").unwrap_or("0").parse()?;
+        assert!((1..=5).contains(&seconds), "{seconds}");
     }
     assert!(start.elapsed() < Duration::from_secs(2));
     assert_eq!(polled(&node, "nobody").await?, "");

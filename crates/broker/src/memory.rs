@@ -127,6 +127,22 @@ impl MemoryBroker {
         self.streams.load(Ordering::Relaxed)
     }
 
+    /// Takes a publication of an earlier process into history, with the time it
+    /// had: microseconds since 1970. Nobody is told. To be called before there
+    /// is anything else in the stream, oldest first.
+    pub fn restore(&self, publication: Publication, time: u64, keep: Keep) {
+        let publication = Arc::new(publication);
+        let now = moment();
+        let age = Duration::from_micros(now.micros.saturating_sub(time));
+        let past = Moment {
+            // The machine may not have run for so long.
+            at: now.at.checked_sub(age).unwrap_or(now.at),
+            micros: time,
+        };
+        let mut shard = self.shard(&publication.stream).lock();
+        self.append(&mut shard, &publication, Some(keep), past);
+    }
+
     fn shard(&self, stream: &StreamName) -> &Mutex<Shard> {
         let hash = usize::try_from(self.hasher.hash_one(stream) % SHARDS as u64).unwrap_or(0);
         &self.shards[hash]

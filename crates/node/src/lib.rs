@@ -13,6 +13,7 @@
 //! * `rooms`: messages of rooms, for polls and sockets.
 //! * `socket`: a session's outbox, out through a WebSocket.
 //! * `server`: the accept loop; `telemetry`: logs and metrics.
+//! * `archive`: events of categories in a file.
 //! * `health`: asks a node that runs, for `pollux health`.
 #![forbid(unsafe_code)]
 
@@ -20,6 +21,7 @@ pub mod auth;
 pub mod config;
 pub mod node;
 
+mod archive;
 mod banner;
 mod clock;
 mod health;

@@ -1,15 +1,17 @@
 //! Builds a node and runs it: the library's front door.
 
 use crate::{
+    archive::{self, Archive},
     auth::{Authenticator, BearerKey, Everybody, StreamPolicy},
     config::{Config, Mode, PollOverflow},
     http::{
-        self, ApiDoor, BroadcastDoor, CableDoor, Doors, EventDoor, MailboxConfig, MailboxDoor,
-        Origins, PollDoor, Publishers, RoomDoor, RoomRoutes, RoomSocketConfig,
+        self, ApiDoor, BasicUser, BroadcastDoor, CableDoor, Category, CategoryDoor, Doors,
+        EventDoor, FOREVER, Heads, MailboxConfig, MailboxDoor, Origins, PollDoor, Publishers,
+        RoomDoor, RoomRoutes, RoomSocketConfig,
     },
     proxies::{NotANetwork, TrustedProxies},
     rooms::{Resolver, Rooms, RoomsConfig},
-    runtime::{Parts, Runtime},
+    runtime::{Parts, Runtime, voice},
     server::{Server, ServerConfig, Service},
     socket::{Precision, SocketConfig},
     telemetry::{Metrics, Throttle},
@@ -26,7 +28,7 @@ use pollux_session::{Overflow, PollConfig};
 use secrecy::{ExposeSecret as _, SecretString};
 use std::{
     future::Future,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicUsize},
     time::Duration,
 };
@@ -50,6 +52,9 @@ pub enum NodeError {
     /// A template of `room_resolver` names no field.
     #[error("failed to read the room resolver: {0:?} names no field")]
     Resolver(String),
+    /// The file of events can't be read or written.
+    #[error("failed to open the file of events, category_file: {0}")]
+    File(#[from] std::io::Error),
     /// Not a stream's name.
     #[error("failed to name the stream: {0}")]
     Stream(#[from] pollux_protocol::NameError),
@@ -97,6 +102,8 @@ impl Builder {
             authenticator,
         } = self;
         let node_id = config.node_id.clone().map_or_else(random_node_id, Ok)?;
+        // A broker of the caller's own has its own way to survive.
+        let file = config.category_file.clone().filter(|_| broker.is_none());
         let (broker, events) = match broker {
             Some(given) => given,
             None => start_broker(&config, &node_id)?,
@@ -152,9 +159,15 @@ impl Builder {
             },
             resolver,
         ));
+        let archive = file.map(|path| {
+            let (archive, task) = Archive::start(Path::new(&path), runtime.stop.clone());
+            runtime.tasks.spawn(task);
+            archive
+        });
         Ok(Node {
             config,
             node_id,
+            archive,
             runtime,
             rooms,
         })
@@ -166,6 +179,8 @@ impl Builder {
 pub struct Node {
     config: Config,
     node_id: String,
+    /// Events of categories in a file, if the options name one.
+    archive: Option<Archive>,
     runtime: Arc<Runtime>,
     rooms: Arc<Rooms>,
 }
@@ -348,6 +363,9 @@ impl Node {
                 "The shutdown timeout is over; some clients were not told"
             );
         }
+        if let Some(archive) = &self.archive {
+            archive.close().await;
+        }
         self.runtime.broker.stop().await;
         self.runtime.stop.cancel();
         info!("Stopped");
@@ -355,7 +373,11 @@ impl Node {
 
     pub(crate) fn poll_door(&self) -> Option<(String, PollDoor)> {
         let origins = Origins::new(&self.config.allowed_origins);
-        let door = PollDoor::new(Arc::clone(&self.runtime), origins);
+        let door = PollDoor::new(
+            Arc::clone(&self.runtime),
+            origins,
+            self.config.poll_compress_min_size,
+        );
         self.config
             .poll
             .then(|| (self.config.poll_path.clone(), door))
@@ -385,6 +407,7 @@ impl Node {
             runtime: Arc::clone(&self.runtime),
             origins: Origins::new(&self.config.allowed_origins),
             ping_interval: self.config.ping_interval,
+            compress: self.config.sse_compress,
         };
         self.config
             .sse
@@ -403,6 +426,31 @@ impl Node {
                 cors: false,
             },
         })
+    }
+
+    fn category_door(&self) -> Option<([String; 2], CategoryDoor)> {
+        let config = &self.config;
+        let paths = [&config.category_path, &config.category_publish_path];
+        let password = config.category_password.expose();
+        let user = config.category_user.as_deref().zip(password);
+        let (_, publish) = self.broadcast_door();
+        let door = Category {
+            runtime: Arc::clone(&self.runtime),
+            origins: config
+                .category_cors
+                .then(|| Origins::new(&config.allowed_origins)),
+            user: user.map(|(user, password)| BasicUser::new(user, password)),
+            publish,
+            is_open: config.mode() != Mode::Secured && config.broadcast_key().is_none(),
+            max_timeout: config.category_max_timeout.as_secs(),
+            keep: category_keep(config),
+            delete: config.category_delete_after_retrieval,
+            archive: self.archive.clone(),
+            heads: Heads::default(),
+        };
+        config
+            .category_enabled()
+            .then(|| (paths.map(String::clone), CategoryDoor(Arc::new(door))))
     }
 
     /// Who may publish through a dialect's door.
@@ -477,6 +525,7 @@ impl Node {
             mailbox: self.mailbox_door(),
             room: self.room_routes(),
             api: self.api_door(),
+            category: self.category_door(),
             broadcast: with_broadcast.then(|| self.broadcast_door()),
             runtime: Arc::clone(&self.runtime),
             health_path: self.config.health_path.clone(),
@@ -514,7 +563,7 @@ impl Node {
     }
 }
 
-fn start_broker(config: &Config, node_id: &str) -> Result<(Arc<dyn Broker>, Events), BrokerError> {
+fn start_broker(config: &Config, node_id: &str) -> Result<(Arc<dyn Broker>, Events), NodeError> {
     if let Some(url) = config.redis_url.as_ref().filter(|_| config.uses_redis()) {
         let (broker, events) = RedisBroker::start(redis_config(config, node_id, url))?;
         return Ok((broker, events));
@@ -525,7 +574,30 @@ fn start_broker(config: &Config, node_id: &str) -> Result<(Arc<dyn Broker>, Even
         max_streams: config.memory_max_streams,
         max_bytes: config.memory_max_bytes,
     })?;
+    if let Some(path) = &config.category_file {
+        let keep = category_keep(config);
+        for event in archive::load(Path::new(path), keep, voice::micros())? {
+            let publication = Publication {
+                stream: event.stream,
+                data: event.data,
+                meta: Meta::default(),
+            };
+            broker.restore(publication, event.time, keep);
+        }
+    }
     Ok((broker, events))
+}
+
+/// How much of a category is kept.
+fn category_keep(config: &Config) -> Keep {
+    let ttl = match config.category_ttl {
+        Duration::ZERO => FOREVER,
+        ttl => ttl,
+    };
+    Keep {
+        limit: config.category_buffer_size,
+        ttl,
+    }
 }
 
 fn redis_config(config: &Config, node_id: &str, url: &SecretString) -> RedisConfig {

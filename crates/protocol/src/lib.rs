@@ -24,6 +24,8 @@ mod signed_stream;
 
 pub mod sse;
 
+pub mod category;
+
 pub use action_cable::{
     Channel, Command, CommandError, DisconnectReason, HistoryRequest, IdentifierError,
     PresenceRequest, StreamRef,

@@ -4,7 +4,9 @@ use pollux_protocol::action_cable::reply;
 use pollux_protocol::{
     Channel, Command, DisconnectReason, Epoch, Frame, HistoryRequest, IDENTIFIER_MAX, Identifier,
     Inbound, Meta, Offset, Payload, Position, PresenceRequest, Publication, RemoteDisconnect,
-    StreamName, StreamRef, StreamVerifier, lines,
+    StreamName, StreamRef, StreamVerifier,
+    category::{self, Cursor, Event, EventId, Place, PollQuery, PublishRequest, StoredEvent},
+    lines,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::option;
@@ -438,5 +440,67 @@ proptest! {
         prop_assert_eq!(by_signature, Channel::PubSub(StreamRef::Signed(signed)));
         let by_name = parse(json!({"channel": "$pubsub", "stream_name": stream.as_str()}))?;
         prop_assert_eq!(by_name, Channel::PubSub(StreamRef::Public(stream)));
+    }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn nothing_a_category_client_sends_panics(bytes in vec(any::<u8>(), 0..200)) {
+        drop(PollQuery::parse(&bytes, 110));
+        drop(PublishRequest::parse(&bytes));
+        drop(StoredEvent::parse(&bytes));
+        drop(Event::decode(bytes.clone().into()));
+        if let Some(id) = EventId::parse(&bytes) {
+            prop_assert_eq!(EventId::parse(id.to_string().as_bytes()), Some(id));
+        }
+    }
+
+    #[test]
+    fn what_a_publisher_says_is_what_pollers_read(stream in stream(), json in json_text(), time in any::<u64>()) {
+        let category = Value::from(stream.as_str());
+        let request = format!("{{\"category\":{category},\"data\":{json}}}");
+        let data: Value = serde_json::from_str(&json).expect("valid JSON");
+        let Ok(request) = PublishRequest::parse(request.as_bytes()) else {
+            prop_assert!(data.is_null());
+            return Ok(());
+        };
+        let event = Event::of(&request.stream, &request.data, time);
+        prop_assert_eq!(Event::decode(event.json.clone()), Some(event.clone()));
+        let events = [event.json.clone()];
+        let body = category::events(&events);
+        let body: Value = serde_json::from_slice(&body).expect("valid JSON");
+        prop_assert_eq!(&body["events"][0]["data"], &data);
+        prop_assert_eq!(body["events"][0]["category"].as_str(), Some(stream.as_str()));
+        // Times a clock can show come back exactly.
+        let time = time % (1 << 53);
+        let event = Event::of(&request.stream, &request.data, time);
+        let stored = StoredEvent::parse(&event.json).expect("an event");
+        prop_assert_eq!((stored.stream, stored.data, stored.time), (request.stream, request.data, time));
+    }
+
+    #[test]
+    fn a_client_that_follows_its_cursor_sees_everything_once(
+        steps in vec(prop_oneof![Just(1), 1..3_000_u64], 1..40),
+        batch in 1..5_usize,
+    ) {
+        let stream = StreamName::try_new("a").expect("a name");
+        let times = steps.iter().scan(0, |now, step| { *now += step; Some(*now) });
+        let places: Vec<_> = times
+            .map(|time| Place { timestamp: i64::try_from(time / 1_000).unwrap_or(0), id: EventId::of(&stream, time) })
+            .collect();
+        let mut cursor = Cursor { since: -1, last: None };
+        let mut read: Vec<Place> = Vec::new();
+        while read.len() < places.len() {
+            let seen = cursor.seen(places.iter().copied());
+            let unseen = places.get(seen..).unwrap_or_default();
+            prop_assert!(!unseen.is_empty());
+            read.extend(unseen.iter().take(batch));
+            if let Some(last) = read.last() {
+                cursor = Cursor { since: last.timestamp, last: Some(last.id) };
+            }
+        }
+        prop_assert_eq!(read, places);
     }
 }

@@ -1,5 +1,6 @@
 use super::*;
-use pollux_protocol::{Meta, Offset, Payload};
+use crate::{Broker as _, History, HistoryError, Offer, Since};
+use pollux_protocol::{Meta, Offset, Payload, Position};
 
 fn publication(stream: &str, text: &str) -> Publication {
     Publication {
@@ -198,4 +199,33 @@ async fn a_full_event_queue_makes_publishers_wait() {
         Err(BrokerError::Stopped)
     ));
     assert!(!broker.is_ready());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_restored_keeps_its_time_and_what_follows_is_later() {
+    let (broker, mut events) = start(MemoryConfig::default());
+    let keep = Keep {
+        limit: 2,
+        ttl: Duration::from_secs(3_600),
+    };
+    let now = moment().micros;
+    let (old, ahead) = (now - 60_000_000, now + 5_000_000);
+    for (text, time) in [("0", 7), ("1", old - 1), ("2", old), ("3", ahead)] {
+        broker.restore(publication("a", text), time, keep);
+    }
+    let stream = StreamName::try_new("a").unwrap();
+    let offer = Offer {
+        keep: Some(Keep { limit: 3, ..keep }),
+        capacity: None,
+    };
+    broker.offer(publication("a", "4"), offer).await.unwrap();
+    let history = broker.history(&stream, Since::Time(0)).await.unwrap();
+    let times: Vec<_> = history.entries.iter().map(|entry| entry.time).collect();
+    assert_eq!(times, [old, ahead, ahead + 1]);
+    assert_eq!(offsets(&history), [3, 4, 5]);
+    // Nobody was told of what is not new.
+    assert!(matches!(
+        events.recv().await,
+        Some(Event::Delivery { time, .. }) if time == ahead + 1
+    ));
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use secrecy::ExposeSecret;
 
 use super::{
-    settings::{Broker, Config, Console, LogLevel, Secret},
+    settings::{Broker, Category, Config, Console, LogLevel, Secret},
     value,
 };
 
@@ -51,6 +51,15 @@ impl Config {
     /// Whether clients may subscribe to streams by their plain names.
     pub fn public_streams(&self) -> bool {
         self.public_streams || self.mode() != Mode::Secured
+    }
+
+    /// Whether categories can be polled.
+    pub fn category_enabled(&self) -> bool {
+        match self.category {
+            Category::Auto => self.public_streams() || self.category_user.is_some(),
+            Category::On => true,
+            Category::Off => false,
+        }
     }
 
     /// The secrets that stream names may be signed with, the preferred one first; none means

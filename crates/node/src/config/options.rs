@@ -8,8 +8,8 @@ use super::spec::{
     Kind::{Bool, Bytes, Choice, List, Millis, Number, Port, Seconds, Secret, Text, Url},
     OptionSpec,
     Section::{
-        Broadcasting, Broker, Limits, LongPolling, Mailbox, Operations, Redis, Room, Server, Sse,
-        Streams, WebSocket,
+        Broadcasting, Broker, Category, Limits, LongPolling, Mailbox, Operations, Redis, Room,
+        Server, Sse, Streams, WebSocket,
     },
     row,
 };
@@ -211,6 +211,14 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
          the session. More than 0.",
     ),
     row(
+        LongPolling,
+        "poll_compress_min_size",
+        Bytes,
+        "1024",
+        "Answers to polls of at least this many bytes are compressed with gzip for clients whose \
+         Accept-Encoding asks for it. 0: none are.",
+    ),
+    row(
         WebSocket,
         "websocket",
         Bool,
@@ -291,6 +299,99 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         Text,
         "/events",
         "Path of the event streams.",
+    ),
+    row(
+        Sse,
+        "sse_compress",
+        Bool,
+        "false",
+        "Compress event streams with gzip for clients whose Accept-Encoding asks for it, as every \
+         browser's does. Each open stream then takes several times the memory.",
+    ),
+    row(
+        Category,
+        "category",
+        Choice(&["auto", "on", "off"]),
+        "auto",
+        "Serve clients that poll a category, as those of golongpoll do. A category is the stream of \
+         that name, so auto means: where clients may subscribe by plain names, or category_user is \
+         set.",
+    ),
+    row(
+        Category,
+        "category_path",
+        Text,
+        "/longpoll/events",
+        "Path of the polls.",
+    ),
+    row(
+        Category,
+        "category_publish_path",
+        Text,
+        "/longpoll/publish",
+        "Path that takes publications to a category.",
+    ),
+    row(
+        Category,
+        "category_max_timeout",
+        Seconds,
+        "110s",
+        "The longest time a poll may ask to wait. At least 1 second; keep it below the read timeout \
+         of any proxy in front.",
+    ),
+    row(
+        Category,
+        "category_buffer_size",
+        Number,
+        "250",
+        "Events kept for each category, and returned by one poll at most. At least 1.",
+    ),
+    row(
+        Category,
+        "category_ttl",
+        Seconds,
+        "0s",
+        "How long an event can be had. 0: while it is among the last category_buffer_size, and the \
+         broker has room.",
+    ),
+    row(
+        Category,
+        "category_delete_after_retrieval",
+        Bool,
+        "false",
+        "An event that a poll was answered with is gone for later polls.",
+    ),
+    row(
+        Category,
+        "category_cors",
+        Bool,
+        "false",
+        "Let pages of other origins poll and publish: those of allowed_origins.",
+    ),
+    row(
+        Category,
+        "category_user",
+        Text,
+        "",
+        "User that pollers and publishers must be by HTTP Basic authentication. Empty: none, and \
+         then polls are authenticated as all other clients are, and publishers need the broadcast \
+         key where that is asked for.",
+    ),
+    row(
+        Category,
+        "category_password",
+        Secret,
+        "",
+        "That user's password.",
+    ),
+    row(
+        Category,
+        "category_file",
+        Text,
+        "",
+        "File in which the memory broker's events are kept across restarts, one a line, as \
+         golongpoll's file add-on writes it. Written every second, and shortened at every start. \
+         Empty: none.",
     ),
     row(
         Mailbox,

@@ -1,5 +1,7 @@
 //! What a value must be beyond its kind, and what options must be together.
 
+use std::time::Duration;
+
 use crate::{proxies::TrustedProxies, rooms::Resolver};
 
 use super::{
@@ -13,6 +15,9 @@ const WORKERS_MAX: usize = 1024;
 
 /// A node's name is part of the names of channels and of every log line.
 const NODE_ID_MAX: usize = 64;
+
+/// Category polls ask for whole seconds.
+const CATEGORY_TIMEOUT_MIN: Duration = Duration::from_secs(1);
 
 /// What a path may hold besides letters and digits. Braces, colons and asterisks mean
 /// something to routers, and a question mark ends a path.
@@ -85,6 +90,18 @@ impl Config {
                 "takes redis_url, whose host is the name of the master".to_owned(),
             ));
         }
+        if self.category_user.is_some() != self.category_password.is_set() {
+            broken.push(Rule::new(
+                "category_user",
+                "and category_password go together".to_owned(),
+            ));
+        }
+        if self.category_file.is_some() && self.uses_redis() {
+            broken.push(Rule::new(
+                "category_file",
+                "is for the memory broker; with Redis events are kept there".to_owned(),
+            ));
+        }
         let is_shut = self.mode() == Mode::Secured && self.broadcast_key().is_none();
         if is_shut && is_protected && self.own_broadcast_port().is_none() {
             broken.push(Rule::new(
@@ -113,6 +130,7 @@ impl Config {
             ("max_publication_size", self.max_publication_size),
             ("ws_max_pending_size", self.ws_max_pending_size),
             ("max_message_size", self.max_message_size),
+            ("category_buffer_size", self.category_buffer_size),
         ];
         let durations = [
             ("header_read_timeout", self.header_read_timeout),
@@ -152,6 +170,20 @@ impl Config {
                 Rule::new(option, format!("is {path:?}, but {reason}"))
             })
             .collect();
+        if self.category_max_timeout < CATEGORY_TIMEOUT_MIN {
+            broken.push(Rule::new(
+                "category_max_timeout",
+                "must be at least 1 second".to_owned(),
+            ));
+        }
+        if self
+            .category_user
+            .as_deref()
+            .is_some_and(|user| user.contains(':'))
+        {
+            let reason = "holds a colon, which ends a user's name in HTTP";
+            broken.push(Rule::new("category_user", reason.to_owned()));
+        }
         if !is_host(&self.host) {
             let reason = "an address or a name, without port and brackets";
             broken.push(Rule::new(
@@ -208,6 +240,7 @@ impl Config {
             "poll_path" => self.poll,
             "path" => self.websocket,
             "sse_path" => self.sse,
+            "category_path" | "category_publish_path" => self.category_enabled(),
             "mailbox_poll_path" | "mailbox_push_path" => self.mailbox,
             "room_poll_path" | "room_send_path" | "room_path" => self.room,
             "http_broadcast_path" => !elsewhere,
@@ -231,6 +264,8 @@ impl Config {
         [
             ("poll_path", Some(self.poll_path.as_str())),
             ("sse_path", Some(&self.sse_path)),
+            ("category_path", Some(&self.category_path)),
+            ("category_publish_path", Some(&self.category_publish_path)),
             ("mailbox_poll_path", Some(&self.mailbox_poll_path)),
             ("mailbox_push_path", Some(&self.mailbox_push_path)),
             ("room_poll_path", Some(&self.room_poll_path)),

@@ -74,6 +74,8 @@ pub struct Config {
     /// An answer of which no byte moves for this long is given up.
     #[serde(deserialize_with = "millis")]
     pub poll_write_timeout: Duration,
+    /// Answers of at least this many bytes are compressed on request; 0 means none.
+    pub poll_compress_min_size: usize,
 
     /// Whether clients are served by WebSocket.
     pub websocket: bool,
@@ -101,6 +103,35 @@ pub struct Config {
     pub sse: bool,
     /// Path of the event streams.
     pub sse_path: String,
+    /// Whether event streams are compressed on request.
+    pub sse_compress: bool,
+
+    /// Whether categories can be polled; see [`Config::category_enabled`].
+    pub category: Category,
+    /// Path of category polls.
+    pub category_path: String,
+    /// Path that takes publications to a category.
+    pub category_publish_path: String,
+    /// The longest time a category poll may ask to wait.
+    #[serde(deserialize_with = "millis")]
+    pub category_max_timeout: Duration,
+    /// Events kept for each category.
+    pub category_buffer_size: usize,
+    /// How long an event can be had; 0 means for ever.
+    #[serde(deserialize_with = "millis")]
+    pub category_ttl: Duration,
+    /// Whether an event that was had is gone.
+    pub category_delete_after_retrieval: bool,
+    /// Whether pages of other origins may poll and publish.
+    pub category_cors: bool,
+    /// User of HTTP Basic authentication; absent means none.
+    #[serde(deserialize_with = "text_or_absent")]
+    pub category_user: Option<String>,
+    /// That user's password.
+    pub category_password: Secret,
+    /// File that keeps the memory broker's events; absent means none.
+    #[serde(deserialize_with = "text_or_absent")]
+    pub category_file: Option<String>,
 
     /// Whether mailboxes are served.
     pub mailbox: bool,
@@ -309,6 +340,18 @@ impl<'de> Deserialize<'de> for Secret {
 #[serde(rename_all = "snake_case")]
 pub enum Console {
     /// In development mode only.
+    Auto,
+    /// Always.
+    On,
+    /// Never.
+    Off,
+}
+
+/// Whether categories can be polled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Category {
+    /// Where clients may subscribe by plain names, or there is a user.
     Auto,
     /// Always.
     On,

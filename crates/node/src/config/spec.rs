@@ -164,6 +164,7 @@ pub(super) enum Section {
     LongPolling,
     WebSocket,
     Sse,
+    Category,
     Mailbox,
     Room,
     Streams,
@@ -176,11 +177,12 @@ pub(super) enum Section {
 
 impl Section {
     /// The headings in reading order.
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 13] = [
         Self::Server,
         Self::LongPolling,
         Self::WebSocket,
         Self::Sse,
+        Self::Category,
         Self::Mailbox,
         Self::Room,
         Self::Streams,
@@ -198,6 +200,7 @@ impl Section {
             Self::LongPolling => "Long polling",
             Self::WebSocket => "WebSocket",
             Self::Sse => "Server-sent events",
+            Self::Category => "Category polling",
             Self::Mailbox => "Mailboxes",
             Self::Room => "Rooms",
             Self::Streams => "Streams",

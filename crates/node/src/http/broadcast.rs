@@ -104,7 +104,7 @@ impl BroadcastDoor {
     }
 
     /// Whether a browser sent this for a page that did not come from here.
-    fn is_foreign(&self, headers: &HeaderMap) -> bool {
+    pub(super) fn is_foreign(&self, headers: &HeaderMap) -> bool {
         let Some(origin) = headers.get(header::ORIGIN) else {
             return false;
         };

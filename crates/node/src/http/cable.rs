@@ -8,7 +8,7 @@ use crate::{
     socket::{Pace, Socket, SocketConfig, refuse},
 };
 use axum::extract::{ConnectInfo, FromRequestParts as _, Request, WebSocketUpgrade};
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 use pollux_protocol::action_cable::reply;
 use std::{net::SocketAddr, sync::Arc};
 
@@ -49,6 +49,10 @@ impl CableDoor {
             return Err(problem.answer(StatusCode::FORBIDDEN));
         }
         let offered = offered(&head.headers);
+        if head.version == Version::HTTP_2 {
+            let problem = Problem::because("upgrade", "WebSocket is spoken over HTTP/1.1 only");
+            return Err(problem.answer(StatusCode::UPGRADE_REQUIRED));
+        }
         let upgrade = WebSocketUpgrade::from_request_parts(&mut head, &())
             .await
             .map_err(|_| not_a_handshake())?;

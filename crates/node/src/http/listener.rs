@@ -6,7 +6,7 @@
 
 use crate::runtime::Runtime;
 use pollux_broker::BrokerError;
-use pollux_protocol::{Identifier, StreamName};
+use pollux_protocol::{Identifier, Position, StreamName};
 use pollux_session::{Answer, Begin, Frames, Poll as Parked, Replay, Session, Time};
 use std::{future::poll_fn, sync::Arc};
 use tokio::time::{Instant, timeout_at};
@@ -56,20 +56,44 @@ impl Listener {
         identifier: &Identifier,
         stream: &StreamName,
     ) -> Result<(), BrokerError> {
+        self.listen_held(identifier, stream).await?;
+        self.release(identifier, None);
+        Ok(())
+    }
+
+    /// The same, but the frames are held back until [`Listener::release`].
+    /// Returns the position of the last publication before them, if the broker
+    /// knows one.
+    ///
+    /// # Errors
+    /// As above.
+    pub(crate) async fn listen_held(
+        &mut self,
+        identifier: &Identifier,
+        stream: &StreamName,
+    ) -> Result<Option<Position>, BrokerError> {
         let now = self.runtime.clock.now();
         match self.session.begin_subscription(identifier, stream, now) {
             Begin::New => {}
-            Begin::Known | Begin::Reconfirm => return Ok(()),
+            Begin::Known | Begin::Reconfirm => return Ok(None),
             Begin::TooMany | Begin::Closed => return Err(BrokerError::Stopped),
         }
         self.listening.push((identifier.clone(), stream.clone()));
         self.runtime
             .hub
             .subscribe(stream, identifier, &self.session);
-        self.runtime.listen(&self.session, stream).await?;
+        self.runtime.listen(&self.session, stream).await
+    }
+
+    /// Lets the frames flow that were held back, but for those up to `covered`:
+    /// they have been read from history.
+    pub(crate) fn release(&self, identifier: &Identifier, covered: Option<Position>) {
+        let replay = Replay {
+            covered,
+            ..Replay::default()
+        };
         let now = self.runtime.clock.now();
-        self.session.release(identifier, Replay::default(), now);
-        Ok(())
+        self.session.release(identifier, replay, now);
     }
 
     /// Undoes [`Listener::listen`]. Frames that are there still come.

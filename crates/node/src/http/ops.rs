@@ -1,6 +1,9 @@
 //! What operators and their tools ask for.
 
-use super::{body::AnswerBody, problem::Problem};
+use super::{
+    body::AnswerBody,
+    problem::{Problem, retry_after},
+};
 use crate::runtime::Runtime;
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -96,5 +99,9 @@ fn plain(status: StatusCode, text: &'static str) -> Response<AnswerBody> {
         HeaderValue::from_static("text/plain; charset=utf-8"),
     );
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        let seconds = HeaderValue::from(u16::from(retry_after()));
+        headers.insert(header::RETRY_AFTER, seconds);
+    }
     response
 }

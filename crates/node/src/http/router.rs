@@ -1,8 +1,9 @@
 //! Which path leads to which door.
 
 use super::{
-    api::ApiDoor, body::AnswerBody, broadcast::BroadcastDoor, cable::CableDoor, events::EventDoor,
-    mailbox::MailboxDoor, ops, poll::PollDoor, problem::Problem, room::RoomDoor,
+    api::ApiDoor, body::AnswerBody, broadcast::BroadcastDoor, cable::CableDoor,
+    category::CategoryDoor, events::EventDoor, mailbox::MailboxDoor, ops, poll::PollDoor,
+    problem::Problem, room::RoomDoor,
 };
 use axum::{Router, extract::Request, routing};
 use http::{Response, StatusCode};
@@ -14,6 +15,8 @@ pub(crate) struct Doors {
     pub(crate) poll: Option<(String, PollDoor)>,
     pub(crate) cable: Option<(Vec<String>, CableDoor)>,
     pub(crate) events: Option<(String, EventDoor)>,
+    /// Where it is polled, and where it takes publications.
+    pub(crate) category: Option<([String; 2], CategoryDoor)>,
     pub(crate) broadcast: Option<(String, BroadcastDoor)>,
     /// Where it is polled, and where pushed.
     pub(crate) mailbox: Option<([String; 2], MailboxDoor)>,
@@ -43,6 +46,7 @@ pub(crate) fn router(doors: Doors) -> Router {
         poll,
         cable,
         events,
+        category,
         broadcast,
         mailbox,
         room,
@@ -105,6 +109,16 @@ pub(crate) fn router(doors: Doors) -> Router {
     if let Some(door) = api {
         let serve = async move |request: Request| other(door.serve(request).await);
         router = router.route("/api/{*path}", routing::any(serve));
+    }
+    if let Some(([polls, publications], door)) = category {
+        let publish = {
+            let door = door.clone();
+            async move |request: Request| other(door.publish(request).await)
+        };
+        let poll = async move |request: Request| other(door.poll(request).await);
+        router = router
+            .route(&polls, routing::any(poll))
+            .route(&publications, routing::any(publish));
     }
     if let Some((path, door)) = broadcast {
         router = router.merge(broadcast_router(&path, door));

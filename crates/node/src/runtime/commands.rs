@@ -6,7 +6,7 @@
 use super::Runtime;
 use pollux_broker::{BrokerError, History, HistoryError, Since};
 use pollux_protocol::{
-    Command, HistoryRequest, Identifier, Meta, Payload, Publication, StreamName,
+    Command, HistoryRequest, Identifier, Meta, Payload, Position, Publication, StreamName,
     action_cable::reply,
 };
 use pollux_session::{Begin, Session, session::Replay};
@@ -204,16 +204,17 @@ impl Runtime {
 
     /// Waits until publications arrive here, while there is a session that
     /// wants them: a client whose `subscribe` is not answered asks again, but
-    /// one that is refused may give up for good.
+    /// one that is refused may give up for good. Returns the position of the
+    /// last publication before those, if the broker knows one.
     pub(crate) async fn listen(
         &self,
         session: &Session,
         stream: &StreamName,
-    ) -> Result<(), BrokerError> {
+    ) -> Result<Option<Position>, BrokerError> {
         let mut subscribe = self.broker.subscribe(stream);
         loop {
             match tokio::time::timeout(LOOK_EVERY, &mut subscribe).await {
-                Ok(listening) => return listening.map(drop),
+                Ok(listening) => return listening,
                 Err(_) if session.is_over() => return Err(BrokerError::Stopped),
                 Err(_) => {}
             }

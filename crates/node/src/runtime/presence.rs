@@ -29,16 +29,26 @@ pub(super) struct Presence {
     /// Streams in which somebody is present, and this node's sessions among
     /// them, by their serial numbers. A stream without any is watched, as long
     /// as it has subscribers here: somebody must tell them who has gone.
-    streams: Mutex<HashMap<StreamName, HashMap<u64, Box<str>>>>,
+    streams: Mutex<HashMap<StreamName, HashMap<u64, Member>>>,
 }
 
 impl Presence {
-    fn entered(&self, stream: &StreamName, session: &Session) {
-        self.streams
-            .lock()
-            .entry(stream.clone())
-            .or_default()
-            .insert(session.serial(), session.sid().text().into());
+    /// Who is present already stays who it is.
+    fn entered(&self, stream: &StreamName, serial: u64, member: &Member) {
+        let mut streams = self.streams.lock();
+        let sessions = streams.entry(stream.clone()).or_default();
+        let known = sessions.entry(serial).or_insert_with(|| member.clone());
+        if known.present.id == member.present.id {
+            known.present.info = member.present.info.clone();
+        }
+    }
+
+    /// Those of a stream with these session ids.
+    fn members(&self, stream: &StreamName, sids: &[String]) -> Vec<Member> {
+        let streams = self.streams.lock();
+        let members = streams.get(stream).into_iter().flat_map(HashMap::values);
+        let wanted = members.filter(|member| sids.contains(&member.session));
+        wanted.cloned().collect()
     }
 
     /// A session is here no more, but may come back within its time.
@@ -74,7 +84,7 @@ impl Presence {
     fn all(&self) -> Vec<(StreamName, Vec<String>)> {
         let streams = self.streams.lock();
         let all = streams.iter().map(|(stream, sessions)| {
-            let sids = sessions.values().map(|sid| sid.to_string());
+            let sids = sessions.values().map(|member| member.session.clone());
             (stream.clone(), sids.collect())
         });
         all.collect()
@@ -103,7 +113,7 @@ impl Runtime {
             session: session.sid().text(),
             present,
         };
-        self.presence.entered(&stream, session);
+        self.presence.entered(&stream, session.serial(), &member);
         match self.broker.enter(&stream, member, self.presence_ttl).await {
             Ok(Entered::First | Entered::Again) => {
                 if session.is_over() || session.stream_of(identifier).is_none() {
@@ -217,9 +227,19 @@ impl Runtime {
             .broker
             .touch(&stream, sessions, self.presence_ttl)
             .await;
-        if let Err(error) = touched {
-            debug!(%error, "Presence was not kept alive");
-            return;
+        let unknown = match touched {
+            Ok(unknown) => unknown,
+            Err(error) => {
+                debug!(%error, "Presence was not kept alive");
+                return;
+            }
+        };
+        // The broker was away for longer than it keeps them.
+        for member in self.presence.members(&stream, &unknown) {
+            let entered = self.broker.enter(&stream, member, self.presence_ttl).await;
+            if let Err(error) = entered {
+                debug!(%error, "A session is present only here");
+            }
         }
         if !is_idle {
             return;

@@ -68,6 +68,10 @@ pub(crate) struct Metrics {
     pub(crate) ignored_routes: IntCounterVec,
     pub(crate) rejected_subscriptions: IntCounter,
     pub(crate) gaps: IntCounter,
+    pub(crate) category_polls: IntCounter,
+    pub(crate) category_events: IntCounter,
+    pub(crate) category_publications: IntCounter,
+    pub(crate) category_waiting: IntGauge,
     pub(crate) publish_to_answer: Histogram,
     pub(crate) frames_per_answer: Histogram,
 }
@@ -215,6 +219,16 @@ impl Metrics {
                 "gaps_total",
                 "Times publications may have passed this node by",
             )?,
+            category_polls: make.counter("category_polls_total", "Polls of a category")?,
+            category_events: make.counter(
+                "category_events_total",
+                "Events that polls of a category were answered with",
+            )?,
+            category_publications: make.counter(
+                "category_publications_total",
+                "Publications to a category through its own door",
+            )?,
+            category_waiting: make.gauge("category_waiting", "Polls of a category that wait")?,
             publish_to_answer: make.histogram(
                 "publish_to_answer_seconds",
                 "From a publication's arrival here to the answer that carries it",
