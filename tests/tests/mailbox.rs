@@ -308,15 +308,10 @@ async fn what_did_not_reach_a_poller_is_the_first_of_the_next() -> Result<()> {
         let large = "x".repeat(800_000);
         let poller = waiting(&node, "a", 0).await?;
         poller.shrink_receive_buffer(4_096)?;
-        let mut others = Vec::new();
         pushed(&node, "a", &large).await?;
         pushed(&node, "a", "second").await?;
-        if by_reset {
-            // Without having read a byte.
-            poller.reset()?;
-        } else {
-            others.push(poller.close());
-        }
+        // Without having read a byte.
+        leaves(poller, by_reset).await?;
         let mut got = Vec::new();
         while got.len() < 2 {
             got.push(polled(&node, "a").await?);

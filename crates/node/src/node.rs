@@ -7,8 +7,10 @@ use crate::{
     http::{
         self, ApiDoor, BasicUser, BroadcastDoor, CableDoor, Category, CategoryDoor, Doors,
         EventDoor, FOREVER, Heads, MailboxConfig, MailboxDoor, Origins, PollDoor, Publishers,
+        RoomDoor, RoomRoutes, RoomSocketConfig,
     },
     proxies::{NotANetwork, TrustedProxies},
+    rooms::{Resolver, Rooms, RoomsConfig},
     runtime::{Parts, Runtime, voice},
     server::{Server, ServerConfig, Service},
     socket::{Precision, SocketConfig},
@@ -21,7 +23,7 @@ use pollux_broker::{
     Broker, BrokerError, Events, Keep, MemoryBroker, MemoryConfig, RedisBroker, RedisConfig,
     RedisTls,
 };
-use pollux_protocol::{Meta, Payload, Publication, StreamName, StreamVerifier};
+use pollux_protocol::{Meta, Payload, Publication, RoomMessage, StreamName, StreamVerifier};
 use pollux_session::{Overflow, PollConfig};
 use secrecy::{ExposeSecret as _, SecretString};
 use std::{
@@ -47,6 +49,9 @@ pub enum NodeError {
     /// A trusted proxy has no such address.
     #[error("failed to read the trusted proxies: {0}")]
     Proxies(#[from] NotANetwork),
+    /// A template of `room_resolver` names no field.
+    #[error("failed to read the room resolver: {0:?} names no field")]
+    Resolver(String),
     /// The file of events can't be read or written.
     #[error("failed to open the file of events, category_file: {0}")]
     File(#[from] std::io::Error),
@@ -140,6 +145,20 @@ impl Builder {
         if runtime.keeps_sessions() {
             runtime.tasks.spawn(Arc::clone(&runtime).run_snapshots());
         }
+        let resolver = Resolver::parse(&config.room_resolver)
+            .map_err(|template| NodeError::Resolver(template.to_owned()))?;
+        let rooms = Arc::new(Rooms::new(
+            Arc::clone(&runtime),
+            RoomsConfig {
+                ttl: config.room_ttl,
+                buffer: config.room_buffer_size,
+                keep: Keep {
+                    limit: config.history_limit.max(config.room_buffer_size),
+                    ttl: config.history_ttl.max(config.room_ttl),
+                },
+            },
+            resolver,
+        ));
         let archive = file.map(|path| {
             let (archive, task) = Archive::start(Path::new(&path), runtime.stop.clone());
             runtime.tasks.spawn(task);
@@ -150,6 +169,7 @@ impl Builder {
             node_id,
             archive,
             runtime,
+            rooms,
         })
     }
 }
@@ -162,6 +182,7 @@ pub struct Node {
     /// Events of categories in a file, if the options name one.
     archive: Option<Archive>,
     runtime: Arc<Runtime>,
+    rooms: Arc<Rooms>,
 }
 
 impl Drop for Node {
@@ -231,6 +252,48 @@ impl Node {
             meta: Meta::default(),
         };
         Ok(self.runtime.publish(publication).await?)
+    }
+
+    /// Keeps a message for the polls of a room's session, as `POST /ws/send`
+    /// with this `session_id` does; the oldest is dropped if too many wait.
+    ///
+    /// # Errors
+    /// The session's name is not one, or the broker did not take it; then it
+    /// may be pushed again.
+    pub async fn push_to(&self, session_id: &str, message: &RoomMessage) -> Result<(), NodeError> {
+        let session = StreamName::try_new(session_id)?;
+        Ok(self.rooms.push(session, message).await?)
+    }
+
+    /// Takes at most `max` messages that wait for a room's session, oldest
+    /// first. Nobody else gets them.
+    ///
+    /// # Errors
+    /// The session's name is not one, or the broker can't be reached.
+    pub async fn poll(&self, session_id: &str, max: usize) -> Result<Vec<RoomMessage>, NodeError> {
+        let session = StreamName::try_new(session_id)?;
+        let pull = self.rooms.pull(session, max);
+        if pull.max == 0 {
+            return Ok(Vec::new());
+        }
+        let loan = pull.now().await?;
+        Ok(loan.map(|loan| self.rooms.keep(loan)).unwrap_or_default())
+    }
+
+    /// Messages that wait for the polls of a room's session.
+    ///
+    /// # Errors
+    /// The session's name is not one, or the broker can't be reached.
+    pub async fn buffer_size(&self, session_id: &str) -> Result<usize, NodeError> {
+        let session = StreamName::try_new(session_id)?;
+        Ok(self.rooms.waiting(&session).await?)
+    }
+
+    /// Forgets the rooms' polling sessions that nobody has polled or pushed to
+    /// for `room_ttl`. Returns how many. What waits in them is dropped without
+    /// it; this is for those who count.
+    pub fn sweep(&self) -> usize {
+        self.rooms.sweep()
     }
 
     /// The node's doors as a router, to merge into an application's own. A
@@ -460,6 +523,30 @@ impl Node {
         config.mailbox.then(|| (paths.map(Clone::clone), door))
     }
 
+    fn room_routes(&self) -> Option<RoomRoutes> {
+        let config = &self.config;
+        config.room.then(|| RoomRoutes {
+            door: RoomDoor {
+                rooms: Arc::clone(&self.rooms),
+                origins: Origins::new(&config.allowed_origins),
+                publishers: self.publishers(),
+                wait: config.room_wait,
+                max_wait: config.room_max_wait,
+                socket: RoomSocketConfig {
+                    ping_interval: config.room_ping_interval,
+                    idle_timeout: config.room_idle_timeout,
+                    write_timeout: config.ws_write_timeout,
+                    max_message_size: config.max_message_size,
+                    max_pending: config.ws_max_pending_size,
+                },
+            },
+            poll: config.room_poll_path.clone(),
+            send: config.room_send_path.clone(),
+            sockets: config.room_path.clone(),
+            history: config.room_history,
+        })
+    }
+
     fn broadcast_door(&self) -> (String, BroadcastDoor) {
         let door = BroadcastDoor {
             runtime: Arc::clone(&self.runtime),
@@ -477,6 +564,7 @@ impl Node {
             cable: self.cable_door(),
             events: self.event_door(),
             mailbox: self.mailbox_door(),
+            room: self.room_routes(),
             api: self.api_door(),
             category: self.category_door(),
             broadcast: with_broadcast.then(|| self.broadcast_door()),

@@ -209,7 +209,7 @@ impl Socket {
 }
 
 /// Says goodbye, and reads what the client still had to say.
-async fn close(stream: &mut WebSocket, code: u16, reason: &'static str) {
+pub(crate) async fn close(stream: &mut WebSocket, code: u16, reason: &'static str) {
     let goodbye = CloseFrame {
         code,
         reason: Utf8Bytes::from_static(reason),
@@ -220,7 +220,7 @@ async fn close(stream: &mut WebSocket, code: u16, reason: &'static str) {
 }
 
 /// A frame as a message. Shares the frame's bytes.
-fn text_of(frame: &Frame) -> Option<Utf8Bytes> {
+pub(crate) fn text_of(frame: &Frame) -> Option<Utf8Bytes> {
     Utf8Bytes::try_from(frame.json()).ok()
 }
 

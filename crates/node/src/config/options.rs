@@ -469,9 +469,9 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
     row(
         Room,
         "room_path",
-        Text,
+        List,
         "/ws",
-        "Path of the rooms' WebSocket.",
+        "Paths of the rooms' WebSocket, separated by commas.",
     ),
     row(
         Room,

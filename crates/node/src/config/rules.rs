@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::proxies::TrustedProxies;
+use crate::{proxies::TrustedProxies, rooms::Resolver};
 
 use super::{
     derived::Mode,
@@ -36,6 +36,13 @@ impl Config {
     pub(super) fn broken_values(&self) -> Vec<Rule> {
         let mut broken = self.not_positive();
         broken.extend(self.broken_texts());
+        if let Err(template) = Resolver::parse(&self.room_resolver) {
+            let reason = "names no field: room, type, id, kind or payload.<name>, in braces";
+            broken.push(Rule::new(
+                "room_resolver",
+                format!("holds {template:?}, which {reason}"),
+            ));
+        }
         if !matches!(self.mailbox_timeout_status, 200 | 204) {
             broken.push(Rule::new(
                 "mailbox_timeout_status",
@@ -263,7 +270,6 @@ impl Config {
             ("mailbox_push_path", Some(&self.mailbox_push_path)),
             ("room_poll_path", Some(&self.room_poll_path)),
             ("room_send_path", Some(&self.room_send_path)),
-            ("room_path", Some(&self.room_path)),
             ("http_broadcast_path", Some(&self.http_broadcast_path)),
             ("health_path", Some(&self.health_path)),
             ("ready_path", Some(&self.ready_path)),
@@ -272,6 +278,7 @@ impl Config {
         .into_iter()
         .filter_map(|(option, path)| Some((option, path?)))
         .chain(self.path.iter().map(|path| ("path", path.as_str())))
+        .chain(self.room_path.iter().map(|path| ("room_path", &**path)))
     }
 }
 

@@ -156,8 +156,8 @@ pub struct Config {
     pub room_poll_path: String,
     /// Path that takes messages for rooms.
     pub room_send_path: String,
-    /// Path of the rooms' WebSocket.
-    pub room_path: String,
+    /// Paths of the rooms' WebSocket.
+    pub room_path: Vec<String>,
     /// Which stream a message goes to.
     pub room_resolver: Vec<String>,
     /// How long messages wait for a room without life.

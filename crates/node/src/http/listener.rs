@@ -96,6 +96,14 @@ impl Listener {
         self.session.release(identifier, replay, now);
     }
 
+    /// Undoes [`Listener::listen`]. Frames that are there still come.
+    pub(crate) fn unlisten(&mut self, identifier: &Identifier) {
+        self.listening.retain(|(known, _)| known != identifier);
+        if let Some(ended) = self.session.unsubscribe(identifier) {
+            self.runtime.detach(&self.session, vec![ended]);
+        }
+    }
+
     /// The next frames, as soon as there are any.
     pub(crate) async fn next(&mut self, deadline: Instant) -> Heard {
         let parked = self

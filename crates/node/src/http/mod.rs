@@ -16,6 +16,7 @@ mod ops;
 mod poll;
 mod problem;
 mod pull;
+mod room;
 mod router;
 mod visitor;
 
@@ -30,5 +31,7 @@ pub(crate) use events::EventDoor;
 pub(crate) use mailbox::{MailboxConfig, MailboxDoor};
 pub(crate) use poll::{Asker, PollDoor};
 pub(crate) use problem::retry_after;
-pub(crate) use router::{Doors, broadcast_router, category_router, router};
+pub(crate) use pull::{FOR_SOCKETS, Loan, Pull};
+pub(crate) use room::{RoomDoor, RoomSocketConfig};
+pub(crate) use router::{Doors, RoomRoutes, broadcast_router, category_router, router};
 pub(crate) use visitor::Publishers;

@@ -32,8 +32,8 @@ pub(super) fn ready(runtime: &Runtime) -> Response<AnswerBody> {
     }
 }
 
-/// All metrics. Gauges of sessions are counted now.
-pub(super) fn metrics(runtime: &Runtime) -> Response<AnswerBody> {
+/// All metrics, and `more` of them. Gauges of sessions are counted now.
+pub(super) fn metrics(runtime: &Runtime, more: &str) -> Response<AnswerBody> {
     let metrics = &runtime.metrics;
     let census = runtime.registry.census();
     let gauge = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
@@ -61,7 +61,8 @@ pub(super) fn metrics(runtime: &Runtime) -> Response<AnswerBody> {
     metrics.broker_up.set(i64::from(runtime.broker.is_ready()));
     metrics.show_broker(&runtime.broker.stats());
     match metrics.page() {
-        Ok(page) => {
+        Ok(mut page) => {
+            page.extend_from_slice(more.as_bytes());
             let mut response = Response::new(AnswerBody::Plain(page.into()));
             let format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
             response.headers_mut().insert(header::CONTENT_TYPE, format);
