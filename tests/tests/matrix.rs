@@ -87,7 +87,7 @@ impl Cell {
         let stream = self.stream();
         stream
             .strip_prefix("room:")
-            .map_or(stream.clone(), str::to_owned)
+            .map_or_else(|| stream.clone(), str::to_owned)
     }
 
     /// What is said, and looked for in whatever the client gets.
