@@ -233,6 +233,15 @@ impl Node {
     /// Publishes to a stream. `data` that is JSON text reaches clients as JSON,
     /// anything else as a string.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let node = pollux_node::Node::builder().build()?;
+    /// node.publish("chat/1", r#"{"text":"Hello"}"#).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// The stream's name is not one, or the broker did not take it; then it may
     /// be published again.
@@ -292,6 +301,35 @@ impl Node {
     /// the way; clients that send their cursor lose nothing all the same.
     pub fn router(&self) -> Router {
         http::router(self.doors(true))
+    }
+
+    /// The category doors alone, for an application that puts them under paths
+    /// and checks of its own:
+    ///
+    /// ```
+    /// use axum::{Router, http::StatusCode, middleware, response::IntoResponse as _};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let node = pollux_node::Node::builder().build()?;
+    /// let doors = node.category_router().layer(middleware::from_fn(
+    ///     async |request: axum::extract::Request, next: middleware::Next| {
+    ///         let query = request.uri().query().unwrap_or_default();
+    ///         match query.contains("category=private") {
+    ///             true => StatusCode::FORBIDDEN.into_response(),
+    ///             false => next.run(request).await,
+    ///         }
+    ///     },
+    /// ));
+    /// let app: Router = Router::new().nest("/advanced", doors);
+    /// # drop(app);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// They are there whether the option `category` is on or not.
+    pub fn category_router(&self) -> Router {
+        let (paths, door) = self.categories();
+        http::category_router(&paths, door)
     }
 
     /// Serves `listeners` until `shutdown` is done, then takes leave of all
@@ -429,6 +467,11 @@ impl Node {
     }
 
     fn category_door(&self) -> Option<([String; 2], CategoryDoor)> {
+        let is_on = self.config.category_enabled();
+        is_on.then(|| self.categories())
+    }
+
+    fn categories(&self) -> ([String; 2], CategoryDoor) {
         let config = &self.config;
         let paths = [&config.category_path, &config.category_publish_path];
         let password = config.category_password.expose();
@@ -448,9 +491,7 @@ impl Node {
             archive: self.archive.clone(),
             heads: Heads::default(),
         };
-        config
-            .category_enabled()
-            .then(|| (paths.map(String::clone), CategoryDoor(Arc::new(door))))
+        (paths.map(String::clone), CategoryDoor(Arc::new(door)))
     }
 
     /// Who may publish through a dialect's door.

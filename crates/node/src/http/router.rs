@@ -110,15 +110,8 @@ pub(crate) fn router(doors: Doors) -> Router {
         let serve = async move |request: Request| other(door.serve(request).await);
         router = router.route("/api/{*path}", routing::any(serve));
     }
-    if let Some(([polls, publications], door)) = category {
-        let publish = {
-            let door = door.clone();
-            async move |request: Request| other(door.publish(request).await)
-        };
-        let poll = async move |request: Request| other(door.poll(request).await);
-        router = router
-            .route(&polls, routing::any(poll))
-            .route(&publications, routing::any(publish));
+    if let Some((paths, door)) = category {
+        router = router.merge(category_router(&paths, door));
     }
     if let Some((path, door)) = broadcast {
         router = router.merge(broadcast_router(&path, door));
@@ -126,6 +119,19 @@ pub(crate) fn router(doors: Doors) -> Router {
     router.fallback(async || {
         other(Problem::because("not found", "no door has this path").answer(StatusCode::NOT_FOUND))
     })
+}
+
+/// The category doors alone: where they are polled, and where they take
+/// publications.
+pub(crate) fn category_router([polls, publications]: &[String; 2], door: CategoryDoor) -> Router {
+    let publish = {
+        let door = door.clone();
+        async move |request: Request| other(door.publish(request).await)
+    };
+    let poll = async move |request: Request| other(door.poll(request).await);
+    Router::new()
+        .route(polls, routing::any(poll))
+        .route(publications, routing::any(publish))
 }
 
 /// The publishing door alone, for a port of its own.
