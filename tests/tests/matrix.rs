@@ -87,7 +87,7 @@ impl Cell {
         let stream = self.stream();
         stream
             .strip_prefix("room:")
-            .map_or(stream.clone(), str::to_owned)
+            .map_or_else(|| stream.clone(), str::to_owned)
     }
 
     /// What is said, and looked for in whatever the client gets.
@@ -334,7 +334,7 @@ fn print(table: &Table) {
     let head: Vec<_> = DIALECTS
         .map(name)
         .iter()
-        .map(|name| format!("{name:>10}"))
+        .map(|name| format!("{name:>12}"))
         .collect();
     println!("{:10}{}", "", head.concat());
     for door in DOORS {
@@ -344,7 +344,7 @@ fn print(table: &Table) {
                 Some(Err(_)) => '-',
                 None => ' ',
             };
-            format!("{:>10}", (0..NODES).map(mark).collect::<String>())
+            format!("{:>12}", (0..NODES).map(mark).collect::<String>())
         });
         println!("{:10}{}", format!("{door:?}"), cells.concat());
     }

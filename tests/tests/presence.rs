@@ -100,12 +100,12 @@ async fn they_come_and_go(nodes: Nodes) -> Result<()> {
 
 #[tokio::test]
 async fn they_come_and_go_on_one_node() -> Result<()> {
-    they_come_and_go(Nodes::memory().await?).await
+    Box::pin(they_come_and_go(Nodes::memory().await?)).await
 }
 
 #[tokio::test]
 async fn they_come_and_go_on_two_nodes() -> Result<()> {
-    they_come_and_go(Nodes::redis().await?).await
+    Box::pin(they_come_and_go(Nodes::redis().await?)).await
 }
 
 /// Whoever loses the connection is present for a while, and then is not; and a
@@ -135,12 +135,12 @@ async fn the_lost_are_missed(nodes: Nodes) -> Result<()> {
 
 #[tokio::test]
 async fn the_lost_are_missed_on_one_node() -> Result<()> {
-    the_lost_are_missed(Nodes::memory().await?).await
+    Box::pin(the_lost_are_missed(Nodes::memory().await?)).await
 }
 
 #[tokio::test]
 async fn the_lost_are_missed_on_two_nodes() -> Result<()> {
-    the_lost_are_missed(Nodes::redis().await?).await
+    Box::pin(the_lost_are_missed(Nodes::redis().await?)).await
 }
 
 #[tokio::test]

@@ -101,12 +101,12 @@ async fn a_socket_comes_back(nodes: Nodes) -> Result<()> {
 
 #[tokio::test]
 async fn a_socket_comes_back_to_its_node() -> Result<()> {
-    a_socket_comes_back(Nodes::one(&[]).await?).await
+    Box::pin(a_socket_comes_back(Nodes::one(&[]).await?)).await
 }
 
 #[tokio::test]
 async fn a_socket_comes_back_to_another_node() -> Result<()> {
-    a_socket_comes_back(Nodes::two(&[]).await?).await
+    Box::pin(a_socket_comes_back(Nodes::two(&[]).await?)).await
 }
 
 /// Opens a poll session by `sid`, as soon as it can be restored.
@@ -140,12 +140,12 @@ async fn a_poller_comes_back(nodes: Nodes) -> Result<()> {
 
 #[tokio::test]
 async fn a_poller_comes_back_to_its_node() -> Result<()> {
-    a_poller_comes_back(Nodes::one(&[]).await?).await
+    Box::pin(a_poller_comes_back(Nodes::one(&[]).await?)).await
 }
 
 #[tokio::test]
 async fn a_poller_comes_back_to_another_node() -> Result<()> {
-    a_poller_comes_back(Nodes::two(&[]).await?).await
+    Box::pin(a_poller_comes_back(Nodes::two(&[]).await?)).await
 }
 
 #[tokio::test]

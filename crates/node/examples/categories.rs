@@ -28,6 +28,10 @@ const PRIVATE: &str = "_actions";
 /// Except for the one that everybody may read.
 const PUBLIC: &str = "public_actions";
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an application brings its own server; this is axum's"
+)]
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let node = Node::builder()

@@ -20,6 +20,10 @@ new EventSource('/events?stream=clock').onmessage =
   event => document.querySelector('h1').textContent = JSON.parse(event.data).now
 </script>";
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an application brings its own server; this is axum's"
+)]
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let node = Arc::new(Node::builder().build()?);

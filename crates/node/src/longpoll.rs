@@ -102,7 +102,8 @@ impl LongPoll {
     /// Does what the request asks for.
     pub(crate) async fn handle(runtime: &Arc<Runtime>, request: PollRequest<'_>) -> Handled {
         match request.poll_id {
-            None => Self::open(runtime, &request).await,
+            // Boxed, so that a poll that waits is not as large as an open.
+            None => Box::pin(Self::open(runtime, &request)).await,
             Some(poll_id) => {
                 let claims = Claims {
                     cursor: request.cursor,

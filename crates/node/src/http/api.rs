@@ -47,7 +47,7 @@ impl ApiDoor {
             return problem.answer(StatusCode::UNPROCESSABLE_ENTITY);
         }
         if let Err(refusal) = self.publish.admit(&head.headers) {
-            return refusal;
+            return *refusal;
         }
         match self.publish.runtime.who_is_present(stream, true).await {
             Ok(info) => {

@@ -73,7 +73,7 @@ impl BroadcastDoor {
             let problem = Problem::because("method", "publications are POST requests");
             return Err(problem.answer(StatusCode::UNPROCESSABLE_ENTITY));
         }
-        self.admit(headers)?;
+        self.admit(headers).map_err(|refusal| *refusal)?;
         let body = self.read(body).await?;
         match Inbound::parse(&body) {
             Ok(inbound) => self.publish(inbound).await,
@@ -85,19 +85,19 @@ impl BroadcastDoor {
     }
 
     /// Whether whoever sends these headers may use the door.
-    pub(super) fn admit(&self, headers: &HeaderMap) -> Result<(), Response<AnswerBody>> {
+    pub(super) fn admit(&self, headers: &HeaderMap) -> Result<(), Box<Response<AnswerBody>>> {
         match &self.key {
             Some(key) if !key.is_in(headers) => {
                 self.runtime.metrics.failed_auths.inc();
                 let reason = "present the broadcast key as Authorization: Bearer <key>";
                 let problem = Problem::because("unauthorized", reason);
-                Err(problem.answer(StatusCode::UNAUTHORIZED))
+                Err(Box::new(problem.answer(StatusCode::UNAUTHORIZED)))
             }
             None if !self.cors && self.is_foreign(headers) => {
                 // Without a key, any page a developer visits could publish.
                 let reason = "a page of another origin may not publish without a key";
                 let problem = Problem::because("origin", reason);
-                Err(problem.answer(StatusCode::FORBIDDEN))
+                Err(Box::new(problem.answer(StatusCode::FORBIDDEN)))
             }
             _ => Ok(()),
         }

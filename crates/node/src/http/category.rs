@@ -7,6 +7,7 @@
 
 mod gate;
 mod history;
+mod look;
 mod poll;
 mod publish;
 

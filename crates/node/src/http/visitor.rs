@@ -63,7 +63,7 @@ impl Publishers {
                 return Ok(());
             }
         }
-        self.door.admit(headers).map_err(Box::new)
+        self.door.admit(headers)
     }
 
     /// The answer where the broker did not do it.

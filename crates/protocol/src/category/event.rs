@@ -45,7 +45,7 @@ impl Event {
         let mut json = Vec::with_capacity(96 + json::string_len(stream.as_str()) + data.len());
         push_timestamp(&mut json, timestamp);
         json.extend_from_slice(BEFORE_CATEGORY);
-        json::push_string(&mut json, stream.as_str());
+        push_category(&mut json, stream.as_str());
         json.extend_from_slice(BEFORE_DATA);
         json.extend_from_slice(data);
         json.extend_from_slice(BEFORE_ID);
@@ -97,6 +97,23 @@ fn millis(time: u64) -> i64 {
 fn push_timestamp(out: &mut Vec<u8>, timestamp: i64) {
     out.extend_from_slice(BEFORE_TIMESTAMP);
     out.extend_from_slice(timestamp.to_string().as_bytes());
+}
+
+/// Go's encoder writes these letters as escapes, so that JSON can stand in a page.
+fn push_category(out: &mut Vec<u8>, category: &str) {
+    let escapes = ['<', '>', '&', '\u{2028}', '\u{2029}'];
+    if !category.contains(escapes) {
+        return json::push_string(out, category);
+    }
+    let mut quoted = Vec::with_capacity(json::string_len(category));
+    json::push_string(&mut quoted, category);
+    for letter in String::from_utf8_lossy(&quoted).chars() {
+        if escapes.contains(&letter) {
+            out.extend_from_slice(format!("\\u{:04x}", u32::from(letter)).as_bytes());
+        } else {
+            out.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes());
+        }
+    }
 }
 
 /// The digits of an event's time, and what follows them.
@@ -174,7 +191,7 @@ mod tests {
         assert_eq!(
             text(&event),
             format!(
-                r#"{{"timestamp":1616040198889,"category":"foo\"<é>","data":{{"a":[1.0, "x"]}},"id":"{id}"}}"#
+                r#"{{"timestamp":1616040198889,"category":"foo\"\u003cé\u003e","data":{{"a":[1.0, "x"]}},"id":"{id}"}}"#
             )
         );
         assert_eq!(Event::decode(event.json.clone()), Some(event.clone()));

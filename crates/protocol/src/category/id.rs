@@ -65,10 +65,7 @@ impl EventId {
     pub fn parse(text: &[u8]) -> Option<Self> {
         let plain = match text {
             [b'{', plain @ .., b'}'] => plain,
-            _ => match text.split_at_checked(URN.len()) {
-                Some((urn, plain)) if urn.eq_ignore_ascii_case(URN) => plain,
-                _ => text,
-            },
+            _ => text.strip_prefix(URN).unwrap_or(text),
         };
         let has_dashes = match plain.len() {
             32 => false,
@@ -178,6 +175,7 @@ mod tests {
             "{7c17587a-3437-4861-bef7-8f29905589e4",
             "urn:uuid:{7c17587a-3437-4861-bef7-8f29905589e4}",
             "{}",
+            "URN:UUID:7c17587a-3437-4861-bef7-8f29905589e4",
             "+c17587a34374861bef78f29905589e4",
         ] {
             assert_eq!(EventId::parse(bad.as_bytes()), None, "{bad}");

@@ -58,6 +58,10 @@ impl PollQuery {
 
         let mut categories = Vec::new();
         for (_, category) in pairs(query).filter(|(key, _)| **key == *b"category") {
+            if category.is_empty() && !categories.is_empty() {
+                // golongpoll does not look at it.
+                continue;
+            }
             if category.len() > CATEGORY_MAX {
                 return Err(QueryError::Category);
             }
@@ -215,7 +219,14 @@ mod tests {
         let query = parse("category=a&timeout=1&category=b&category=a").unwrap();
         let names: Vec<_> = query.categories.iter().map(StreamName::as_str).collect();
         assert_eq!(names, ["a", "b"]);
-        assert!(parse("category=a&timeout=1&category=").is_err());
+        assert_eq!(
+            parse("category=a&timeout=1&category=")
+                .unwrap()
+                .categories
+                .len(),
+            1
+        );
+        assert!(parse("category=&timeout=1&category=a").is_err());
         let many: String = (0..65)
             .map(|number| format!("&category={number}"))
             .collect();

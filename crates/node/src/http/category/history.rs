@@ -122,7 +122,8 @@ impl Category {
         cursor: Cursor,
     ) -> Result<Option<Vec<Entry>>, BrokerError> {
         let recently = i64::try_from(RECENTLY.as_millis()).unwrap_or(i64::MAX);
-        let start = head.and_then(|head| head.offset.get().checked_sub(NEAR));
+        let near = u64::try_from(self.keep.limit).map_or(NEAR, |limit| limit.min(NEAR));
+        let start = head.and_then(|head| head.offset.get().checked_sub(near));
         let (Some(head), Some(start)) = (head, start) else {
             return Ok(None);
         };

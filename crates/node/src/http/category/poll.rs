@@ -4,15 +4,11 @@
 //! two; what was read is not heard again. What happens while it waits is its
 //! answer, one event, whatever its cursor says.
 
-use super::{
-    Category, Refusal,
-    history::{millis, now, place},
-    json, refusal, with_headers,
-};
+use super::{Category, Refusal, history::now, json, look::Found, refusal, with_headers};
 use crate::{
     http::{
         body::{AnswerBody, InFlight},
-        lent::{LEASE, Lent},
+        lent::Lent,
         listener::{Heard, Listener},
     },
     runtime::voice,
@@ -22,19 +18,15 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, Limited};
-use pollux_broker::{BrokerError, Entry, Group};
+use pollux_broker::BrokerError;
 use pollux_protocol::{
-    Identifier, NameError, Position, StreamName,
-    category::{self, Cursor, Event, Place, PollQuery, QueryError},
+    Identifier, NameError, StreamName,
+    category::{self, Cursor, Event, PollQuery, QueryError},
 };
 use pollux_session::Frames;
 use prometheus::IntGauge;
 use std::{sync::Arc, time::Duration};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
-use tracing::debug;
-
-/// How often history is tried again while the broker is away.
-const RETRY: Duration = Duration::from_millis(200);
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// A poll that heard nothing is told a time from which on it may ask again. It
 /// lies a little back, because another server's clock may be late, and its
@@ -48,11 +40,11 @@ const BEHIND_AT_HOME: Duration = Duration::from_millis(1);
 /// A poll that waits, or will.
 #[derive(Debug)]
 pub(super) struct Poll {
-    door: Arc<Category>,
+    pub(super) door: Arc<Category>,
     listener: Listener,
-    streams: Vec<StreamName>,
-    cursor: Cursor,
-    deadline: Instant,
+    pub(super) streams: Vec<StreamName>,
+    pub(super) cursor: Cursor,
+    pub(super) deadline: Instant,
 }
 
 /// What a poll is told.
@@ -64,14 +56,6 @@ enum Outcome {
     Nothing(i64),
     /// There is no such category.
     Refused,
-}
-
-/// What a poll has not seen, and how far each of its streams was looked at.
-#[derive(Debug, Default)]
-struct Found {
-    events: Vec<Event>,
-    lent: Option<Lent>,
-    covered: Vec<Option<Position>>,
 }
 
 impl Category {
@@ -217,90 +201,6 @@ impl Poll {
             found.events.sort_by_key(|event| event.place.id);
         }
         Outcome::from(found)
-    }
-
-    /// Takes an event that came here out of the way of later polls. All that
-    /// wait get it, whoever may take it.
-    async fn claim_heard(&self, event: Place) -> Option<Lent> {
-        let stream = self.streams.first()?;
-        let position = self.door.position_of(stream, event).await;
-        let position = position.ok().flatten()?;
-        let granted = self.claim(stream, vec![position]).await?;
-        (!granted.is_empty()).then(|| self.lent(stream, granted))
-    }
-
-    /// What the past has for this poll. `None`: the broker could not say in
-    /// time.
-    async fn look(&self, heads: &[Option<Position>]) -> Option<Found> {
-        let mut found = Found::default();
-        let mut unseen = Vec::new();
-        for (number, stream) in self.streams.iter().enumerate() {
-            let head = heads.get(number).cloned().flatten();
-            let past = loop {
-                match self.door.past(stream, head.clone(), self.cursor).await {
-                    Ok(past) => break past,
-                    Err(error) => debug!(%error, "A poll waits for history"),
-                }
-                if self.door.runtime.is_draining() || Instant::now() + RETRY >= self.deadline {
-                    return None;
-                }
-                sleep(RETRY).await;
-            };
-            found.covered.push(past.covered);
-            unseen.extend(past.unseen.into_iter().map(|entry| (stream, entry)));
-        }
-        if self.streams.len() > 1 {
-            self.merge(&mut unseen);
-        }
-        if let (true, Some(stream)) = (self.door.delete, self.streams.first())
-            && !unseen.is_empty()
-        {
-            let positions = unseen.iter().map(|(_, entry)| entry.position.clone());
-            if let Some(granted) = self.claim(stream, positions.collect()).await {
-                let lent = self.lent(stream, granted.clone());
-                unseen.retain(|(_, entry)| granted.contains(&entry.position));
-                found.lent = (!unseen.is_empty()).then_some(lent);
-            }
-        }
-        let events = unseen.into_iter().map(|(stream, entry)| {
-            let data = &entry.publication.data;
-            Event::of(stream, data, entry.time)
-        });
-        found.events = events.collect();
-        Some(found)
-    }
-
-    /// Puts events of several streams into one order, in which the last one
-    /// that the client has seen has its place too.
-    fn merge(&self, unseen: &mut Vec<(&StreamName, Entry)>) {
-        let last = self.cursor.last.filter(|last| {
-            let mut streams = self.streams.iter();
-            streams.any(|stream| last.time_in(stream).is_some())
-        });
-        if let Some(last) = last {
-            let since = self.cursor.since;
-            unseen.retain(|(stream, entry)| {
-                millis(entry.time) != since || place(stream, entry).id > last
-            });
-        }
-        unseen.sort_by_key(|(stream, entry)| place(stream, entry).id);
-    }
-
-    async fn claim(&self, stream: &StreamName, positions: Vec<Position>) -> Option<Vec<Position>> {
-        let broker = &self.door.runtime.broker;
-        match broker.claim(stream, positions, LEASE).await {
-            Ok(granted) => Some(granted),
-            Err(error) => {
-                // Twice is better than never.
-                debug!(%error, "Events were answered that could not be claimed");
-                None
-            }
-        }
-    }
-
-    fn lent(&self, stream: &StreamName, positions: Vec<Position>) -> Lent {
-        let runtime = Arc::clone(&self.door.runtime);
-        Lent::new(runtime, stream.clone(), Group::Once, positions)
     }
 
     /// The time is over.
