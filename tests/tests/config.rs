@@ -121,7 +121,7 @@ fn kubernetes_variables_are_not_options() -> Result<()> {
 #[test]
 fn print_config_tells_every_value_and_its_origin_but_no_secret() -> Result<()> {
     let output = pollux(
-        &["--print-config", "--poll-path=/poll", "--secret=hush"],
+        &["--print-config", "--poll-path=/polls", "--secret=hush"],
         &[
             ("ANYCABLE_POLL_INTERVAL", "7"),
             ("POLLUX_HISTORY_LIMIT", "5"),
@@ -137,7 +137,7 @@ fn print_config_tells_every_value_and_its_origin_but_no_secret() -> Result<()> {
             .unwrap_or_default()
             .to_owned()
     };
-    assert!(line("poll_path").contains("\"/poll\""), "{text}");
+    assert!(line("poll_path").contains("\"/polls\""), "{text}");
     assert!(line("poll_path").contains("flag"), "{text}");
     assert!(
         line("poll_interval").contains("ANYCABLE_POLL_INTERVAL"),

@@ -16,7 +16,10 @@ use crate::{
 };
 use parking_lot::Mutex;
 use pollux_broker::{BrokerError, Group, Keep, Offer};
-use pollux_protocol::{Meta, NameError, Publication, RoomMessage, StreamName, room::ROOM_PREFIX};
+use pollux_protocol::{
+    Meta, NameError, Publication, RoomMessage, StreamName,
+    room::{BROADCAST, ROOM_PREFIX},
+};
 use std::{
     collections::HashMap,
     sync::{Arc, atomic::Ordering},
@@ -24,9 +27,6 @@ use std::{
 };
 use tokio::time::Instant;
 use tracing::debug;
-
-/// Where messages go that name no room.
-pub(crate) const BROADCAST: &str = "broadcast";
 
 /// Sessions that are remembered for the metrics. More are served all the same.
 const KNOWN_MAX: usize = 100_000;
@@ -210,3 +210,6 @@ impl Rooms {
         self.counts.page(known.len(), buffered)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,9 @@ const EVENT: &str = "event";
 /// The `type` of what was published by somebody who knows no rooms.
 const FOREIGN: &str = "message";
 
+/// The stream of messages that are for no room.
+pub const BROADCAST: &str = "broadcast";
+
 /// What the stream of a room's name begins with, unless the operator says otherwise.
 pub const ROOM_PREFIX: &str = "room:";
 

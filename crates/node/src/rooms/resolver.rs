@@ -1,7 +1,6 @@
 //! Which stream a message goes to.
 
-use super::BROADCAST;
-use pollux_protocol::{NameError, RoomMessage, StreamName};
+use pollux_protocol::{NameError, RoomMessage, StreamName, room::BROADCAST};
 
 /// Templates such as `room:{room}`, the first that fits wins.
 #[derive(Clone, Debug)]

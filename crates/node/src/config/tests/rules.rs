@@ -142,3 +142,20 @@ fn values_obey_rules() {
         "{message}"
     );
 }
+
+#[test]
+fn rooms_and_mailboxes_have_rules() {
+    for (argument, reason) in [
+        ("--mailbox_timeout_status=404", "must be 200 or 204"),
+        ("--mailbox_timeout=0", "must be more than 0"),
+        ("--room_ttl=0", "must be more than 0"),
+        ("--room_resolver=room:{room},user", "names no field"),
+        ("--room_path=/ws,/cable", "the path of path"),
+        ("--mailbox_push_path=/poll", "the path of mailbox_poll_path"),
+    ] {
+        let said = error(&[argument], &[], "");
+        assert!(said.contains(reason), "{argument}: {said}");
+    }
+    let config = config(&["--room=false", "--room_path=/cable"], &[], "");
+    assert!(!config.room);
+}

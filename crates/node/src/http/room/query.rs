@@ -1,6 +1,6 @@
 //! What a poll says in its query.
 
-use crate::rooms::BROADCAST;
+use pollux_protocol::room::BROADCAST;
 use std::time::Duration;
 
 /// Messages a poll gets that does not say.

@@ -10,7 +10,7 @@ use crate::{
         listener::{Heard, Listener},
         visitor::{self, Refusal},
     },
-    rooms::{BROADCAST, Rooms, stream_of_room},
+    rooms::{Rooms, stream_of_room},
     runtime::voice,
     server::Counted,
     socket::{Pings, close, text_of},
@@ -22,7 +22,10 @@ use axum::extract::{
 use futures_util::SinkExt as _;
 use http::{HeaderValue, Method, Response, StatusCode, header, request::Parts};
 use pollux_broker::BrokerError;
-use pollux_protocol::{Frame, Identifier, RoomMessage, StreamName, room::text_object};
+use pollux_protocol::{
+    Frame, Identifier, RoomMessage, StreamName,
+    room::{BROADCAST, text_object},
+};
 use std::{
     sync::{Arc, atomic::Ordering},
     time::Duration,
