@@ -49,7 +49,7 @@ const USED_TTL: Duration = Duration::from_secs(30);
 const SID_LENGTH: std::ops::RangeInclusive<usize> = 16..=64;
 
 /// A session as the broker keeps it.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 struct Snapshot {
     /// Connection identifiers; none where the session is only its `sid`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -71,8 +71,8 @@ struct State {
     written: VecDeque<(Instant, u64, Weak<Session>)>,
     /// Whose turn that is: each once.
     waiting: HashSet<u64>,
-    /// Ended before they were written: their `sid` and what they listened to.
-    ended: Vec<(String, Snapshot)>,
+    /// Ended before they were written: what they listened to, by their `sid`.
+    ended: HashMap<String, Snapshot>,
 }
 
 /// What was kept of a session.
@@ -101,6 +101,27 @@ pub(crate) fn can_come_back(query: &str) -> bool {
         .split('&')
         .filter_map(|pair| pair.strip_prefix("sid="))
         .any(|sid| !sid.is_empty())
+}
+
+impl Unwritten {
+    /// A client may come back sooner than its session was written.
+    fn find(&self, sid: &str) -> Option<Snapshot> {
+        let state = self.state.lock();
+        if let Some(ended) = state.ended.get(sid) {
+            return Some(ended.clone());
+        }
+        let changed = state.changed.values().filter_map(Weak::upgrade);
+        let changed: Vec<_> = changed.collect();
+        drop(state);
+        let session = changed
+            .into_iter()
+            .find(|session| session.sid().text() == sid)?;
+        let subscriptions = session.subscriptions();
+        let pairs = subscriptions
+            .iter()
+            .map(|(identifier, stream)| (identifier, stream));
+        Some(Snapshot::of(&session, pairs))
+    }
 }
 
 impl Snapshot {
@@ -152,7 +173,7 @@ impl Runtime {
             let subscriptions = subscriptions.iter();
             let pairs = subscriptions.map(|known| (&known.identifier, &known.stream));
             let snapshot = Snapshot::of(session, pairs);
-            state.ended.push((session.sid().text(), snapshot));
+            state.ended.insert(session.sid().text(), snapshot);
         }
     }
 
@@ -253,6 +274,9 @@ impl Runtime {
     /// be treated like any other client.
     pub(crate) async fn restorable(&self, sid: Option<String>) -> Option<Restorable> {
         let sid = sid.filter(|_| self.keeps_sessions())?;
+        if let Some(snapshot) = self.unwritten.find(&sid) {
+            return Some(Restorable { sid, snapshot });
+        }
         let load = timeout(LOAD_TIMEOUT, self.broker.load_session(&sid));
         let content = match load.await {
             Ok(Ok(content)) => content?,

@@ -277,7 +277,8 @@ impl HistoryRequest {
     fn read(raw: &RawValue) -> Result<Self, CommandError> {
         let (mut since, mut streams) = (None, None);
         object(raw, |key, value| match key {
-            "since" => since = json::present(value),
+            // AnyCable's client says `false` if it was told to remember no time.
+            "since" => since = json::present(value).filter(|since| since.get() != "false"),
             "streams" => streams = json::present(value),
             _ => {}
         })?;

@@ -229,3 +229,12 @@ fn presence_commands() {
         assert_eq!(parse(line), Err(CommandError::BadPresence), "{line}");
     }
 }
+
+#[test]
+fn no_time_may_be_false() {
+    let read = history(r#"{"since":false,"streams":{"a":{"epoch":"e","offset":2}}}"#).unwrap();
+    assert_eq!(read.since, None);
+    assert_eq!(read.streams.len(), 1);
+    assert_eq!(history(r#"{"since":false}"#), Err(CommandError::BadHistory));
+    assert_eq!(history(r#"{"since":true}"#), Err(CommandError::BadHistory));
+}
