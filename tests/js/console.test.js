@@ -75,7 +75,7 @@ test("the console keeps 500 rows, newest first, in the order of the stream", asy
   const browser = await launch(t);
   const { page, complaints } = await openPage(browser);
   await page.goto(node.url);
-  await subscribe(page, { transport: "Long polling with cursor" });
+  await subscribe(page, { transport: "Long polling with pollux-js" });
   for (let n = 0; n < 600; n += 1) await node.publish("chat/1", { n });
   await eventually("all messages", async () => await number(page, "#received") === 600);
   const shown = await page.locator("#messages pre").allTextContents();

@@ -13,6 +13,9 @@ use tracing::error;
 /// The console page.
 const CONSOLE: &str = include_str!("../../console/index.html");
 
+/// The client that it uses, which is that of applications.
+const CLIENT: &str = include_str!("../../../../clients/js/index.js");
+
 /// Whether the process lives.
 pub(super) fn health() -> Response<AnswerBody> {
     plain(StatusCode::OK, "ok\n")
@@ -77,10 +80,18 @@ pub(super) fn metrics(runtime: &Runtime, more: &str) -> Response<AnswerBody> {
 
 /// The console page: a client of this node like any other.
 pub(super) fn console() -> Response<AnswerBody> {
-    let mut response = Response::new(AnswerBody::Plain(Bytes::from_static(CONSOLE.as_bytes())));
+    page(CONSOLE, "text/html; charset=utf-8")
+}
+
+/// The console's client.
+pub(super) fn client() -> Response<AnswerBody> {
+    page(CLIENT, "text/javascript; charset=utf-8")
+}
+
+fn page(text: &'static str, format: &'static str) -> Response<AnswerBody> {
+    let mut response = Response::new(AnswerBody::Plain(Bytes::from_static(text.as_bytes())));
     let headers = response.headers_mut();
-    let html = HeaderValue::from_static("text/html; charset=utf-8");
-    headers.insert(header::CONTENT_TYPE, html);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(format));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
     headers.insert(

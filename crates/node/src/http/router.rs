@@ -79,7 +79,9 @@ pub(crate) fn router(doors: Doors) -> Router {
         );
     }
     if console {
-        router = router.route("/", routing::get(async || other(ops::console())));
+        router = router
+            .route("/", routing::get(async || other(ops::console())))
+            .route("/pollux.js", routing::get(async || other(ops::client())));
     }
     if let Some((path, door)) = poll {
         let serve = async move |request: Request| other(door.serve(request, None).await);
