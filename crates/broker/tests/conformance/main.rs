@@ -6,7 +6,10 @@ mod cases;
 mod node;
 mod world;
 
-use cases::{connections, content, doors, gaps, history, interest, outages, positions, shared};
+use cases::{
+    connections, content, doors, gaps, history, interest, outages, positions, queue, shared,
+    snapshots,
+};
 use world::{Alone, Cluster, Memory, Redis, Sentinel, World};
 
 /// Makes each case a test of each world.
@@ -55,6 +58,18 @@ each!(begin: Memory memory, Redis redis, Cluster cluster, Sentinel sentinel => {
         each_subscribe_takes_an_unsubscribe,
         a_subscribe_that_was_given_up_counts_too,
         what_nobody_listens_to_is_kept_all_the_same;
+    queue:
+        the_first_in_is_the_first_out,
+        each_goes_to_one_of_many_readers,
+        what_comes_back_is_the_first_again,
+        a_lease_ends,
+        groups_do_not_disturb_each_other,
+        a_backlog_is_counted,
+        an_unknown_stream_has_nothing,
+        another_epoch_is_ignored;
+    snapshots:
+        a_snapshot_is_found_by_every_node,
+        a_snapshot_is_forgotten;
 });
 
 // What nodes promise each other.

@@ -53,6 +53,11 @@ pub(crate) trait World: Sized {
     /// One more node, which works.
     async fn node(&self) -> Result<Node>;
 
+    /// As many nodes as make a difference; one where a node is the whole world.
+    async fn nodes(&self) -> Result<Vec<Node>> {
+        Ok(vec![self.node().await?, self.node().await?])
+    }
+
     /// Whether there can be a stream of this name.
     fn holds(&self, _stream: &str) -> bool {
         true
@@ -98,6 +103,10 @@ impl World for Memory {
             ..MemoryConfig::default()
         })?;
         Ok(Node::new(broker, events).await)
+    }
+
+    async fn nodes(&self) -> Result<Vec<Node>> {
+        Ok(vec![self.node().await?])
     }
 }
 

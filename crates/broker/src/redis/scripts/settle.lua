@@ -1,12 +1,14 @@
 -- Says what became of what was lent. KEYS: base, log, lent. ARGV: verb, group,
--- arrived or back, epoch, offsets.
+-- arrived or back, and an epoch and an offset for each.
 local base, log, lent = unpack(KEYS)
 local verb, group, outcome = ARGV[1], ARGV[2], ARGV[3]
 together(verb)
-if redis.call('HGET', base, 'epoch') ~= ARGV[4] then return 0 end
-for at = 5, #ARGV do
-  local offset = ARGV[at]
-  if outcome == 'arrived' then
+local epoch = redis.call('HGET', base, 'epoch')
+for at = 4, #ARGV, 2 do
+  local offset = ARGV[at + 1]
+  if ARGV[at] ~= epoch then
+    -- Of another life of the stream, where it has no meaning.
+  elseif outcome == 'arrived' then
     redis.call('ZREM', lent, offset)
     if group == 'once' and redis.call('XDEL', log, offset .. '-0') == 1 then
       -- Whoever finds it missing knows that it was not trimmed.

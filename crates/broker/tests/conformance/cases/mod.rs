@@ -8,4 +8,6 @@ pub(crate) mod history;
 pub(crate) mod interest;
 pub(crate) mod outages;
 pub(crate) mod positions;
+pub(crate) mod queue;
 pub(crate) mod shared;
+pub(crate) mod snapshots;
