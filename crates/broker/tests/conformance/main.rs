@@ -8,7 +8,7 @@ mod world;
 
 use cases::{
     connections, content, doors, gaps, history, interest, outages, positions, queue, shared,
-    snapshots,
+    snapshots, terms,
 };
 use world::{Alone, Cluster, Memory, Redis, Sentinel, World};
 
@@ -50,6 +50,7 @@ each!(begin: Memory memory, Redis redis, Cluster cluster, Sentinel sentinel => {
         it_is_read_from_a_second_on,
         a_position_that_means_nothing_is_refused,
         it_has_what_was_delivered,
+        times_grow_and_are_those_of_deliveries,
         it_is_limited,
         it_expires_and_positions_go_on,
         an_idle_stream_comes_back_in_a_new_epoch,
@@ -67,6 +68,15 @@ each!(begin: Memory memory, Redis redis, Cluster cluster, Sentinel sentinel => {
         a_backlog_is_counted,
         an_unknown_stream_has_nothing,
         another_epoch_is_ignored;
+    terms:
+        without_room_only_a_waiting_reader_gets_one,
+        a_reader_that_is_gone_is_no_room,
+        there_is_as_much_room_as_was_said,
+        a_publication_says_how_much_is_kept,
+        what_is_over_the_bound_is_dropped,
+        what_is_no_longer_kept_is_dropped,
+        an_idle_group_is_passed_over,
+        a_group_that_reads_is_not_idle;
     snapshots:
         a_snapshot_is_found_by_every_node,
         a_snapshot_is_forgotten;

@@ -15,10 +15,9 @@ for at = 4, #ARGV, 2 do
       local removed = tonumber(redis.call('HGET', base, 'removed') or 0)
       redis.call('HSET', base, 'removed', int(math.max(removed, tonumber(offset))))
     end
-  elseif entry_at(log, offset) then
-    redis.call('ZADD', lent, 0, offset)
   else
-    redis.call('ZREM', lent, offset)
+    -- What is not lent any more has arrived, and does not come back.
+    redis.call('ZADD', lent, 'XX', 0, offset)
   end
 end
 if outcome == 'back' then redis.call(verb, base, '{"back":true}') end

@@ -11,3 +11,4 @@ pub(crate) mod positions;
 pub(crate) mod queue;
 pub(crate) mod shared;
 pub(crate) mod snapshots;
+pub(crate) mod terms;
