@@ -7,8 +7,8 @@ mod node;
 mod world;
 
 use cases::{
-    connections, content, doors, gaps, history, interest, outages, positions, queue, shared,
-    snapshots, terms,
+    connections, content, doors, gaps, history, interest, once, outages, positions, presence,
+    queue, shared, snapshots, terms,
 };
 use world::{Alone, Cluster, Memory, Redis, Sentinel, World};
 
@@ -77,6 +77,20 @@ each!(begin: Memory memory, Redis redis, Cluster cluster, Sentinel sentinel => {
         what_is_no_longer_kept_is_dropped,
         an_idle_group_is_passed_over,
         a_group_that_reads_is_not_idle;
+    once:
+        what_was_read_is_gone,
+        what_was_trimmed_is_told_behind_what_was_read,
+        each_is_claimed_once,
+        a_claim_ends,
+        what_is_claimed_is_not_taken,
+        holes_do_not_count,
+        of_many_readers_one_gets_it;
+    presence:
+        coming_and_going_is_told_once_to_everybody,
+        the_present_are_sorted_and_each_stream_has_its_own,
+        strange_ids_are_ids,
+        who_is_not_touched_is_gone,
+        who_is_touched_stays;
     snapshots:
         a_snapshot_is_found_by_every_node,
         a_snapshot_is_forgotten;
@@ -102,6 +116,7 @@ each!(alone: Redis redis_alone, Cluster cluster_alone, Sentinel sentinel_alone =
         what_others_published_meanwhile_is_repaired;
     doors:
         any_client_publishes_with_fcall,
+        what_enters_by_any_door_is_taken,
         fcall_refuses_what_it_does_not_understand,
         entries_become_publications_in_their_order,
         a_batch_in_an_entry_is_published_in_its_order,
