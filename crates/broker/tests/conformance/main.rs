@@ -147,6 +147,11 @@ async fn a_password_and_a_user_are_told() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn a_user_needs_no_more_than_the_manual_says() -> anyhow::Result<()> {
+    Box::pin(connections::a_user_needs_no_more_than_the_manual_says()).await
+}
+
+#[tokio::test]
 async fn tls_is_verified_unless_told_otherwise() -> anyhow::Result<()> {
     connections::tls_is_verified_unless_told_otherwise().await
 }

@@ -135,6 +135,16 @@ pub(crate) struct Sentinel {
     dead: Option<std::net::SocketAddr>,
 }
 
+impl Redis {
+    /// At a server that is there, as somebody whom it lets in.
+    pub(crate) fn at(server: &Arc<testkit::Redis>, url: String) -> Self {
+        Self {
+            server: Arc::clone(server),
+            config: config(url, Limits::default()),
+        }
+    }
+}
+
 static REDIS: Mutex<Weak<testkit::Redis>> = Mutex::const_new(Weak::new());
 static CLUSTER: Mutex<Weak<RedisCluster>> = Mutex::const_new(Weak::new());
 static SENTINEL: Mutex<Weak<Sentinels>> = Mutex::const_new(Weak::new());
