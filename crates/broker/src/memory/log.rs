@@ -1,6 +1,6 @@
 //! One stream's positions and history.
 
-use super::queue::Queue;
+use super::queue::{Content, Queue};
 use crate::{
     broker::{History, HistoryError, Since},
     queue::{Entry, Group, Keep, Outcome, Take, Taken},
@@ -175,8 +175,14 @@ impl Log {
     }
 
     pub(super) fn take(&mut self, take: &Take, now: Instant) -> Taken {
+        let removed = self.removed;
         let (queue, entries, epoch, last) = self.queue(take.group);
-        let (offsets, dropped) = queue.take(take, entries, last, now);
+        let content = Content {
+            entries,
+            last,
+            removed,
+        };
+        let (offsets, dropped) = queue.take(take, content, now);
         let taken = offsets.iter().filter_map(|offset| find(entries, *offset));
         Taken {
             entries: taken
@@ -217,7 +223,7 @@ impl Log {
         for position in positions.iter().filter(|position| position.epoch == *epoch) {
             let offset = position.offset.get();
             let at = find(entries, offset);
-            queue.settle(offset, outcome, at.is_some(), now);
+            queue.settle(offset, outcome, now);
             if let (Group::Once, Outcome::Arrived, Some(at)) = (group, outcome, at) {
                 freed += entries.remove(at).as_ref().map_or(0, size);
                 removed = removed.max(offset);
@@ -232,14 +238,14 @@ impl Log {
     }
 
     pub(super) fn backlog(&mut self, group: Group, now: Instant) -> usize {
-        let (queue, entries, _, last) = self.queue(group);
-        queue.backlog(entries, last, now)
+        let (queue, entries, ..) = self.queue(group);
+        queue.backlog(entries, now)
     }
 
     /// Whether one more would find room or a reader.
     pub(super) fn has_room(&mut self, group: Group, capacity: usize, now: Instant) -> bool {
-        let (queue, entries, _, last) = self.queue(group);
-        queue.backlog(entries, last, now) < capacity + queue.waiting(now)
+        let (queue, entries, ..) = self.queue(group);
+        queue.backlog(entries, now) < capacity.saturating_add(queue.waiting(now))
     }
 
     fn position(&self, offset: u64) -> Position {
@@ -262,7 +268,7 @@ fn entry_of(epoch: &Epoch, kept: &Kept) -> Entry {
 }
 
 /// Where an offset is; there may be holes.
-fn find(entries: &VecDeque<Kept>, offset: u64) -> Option<usize> {
+pub(super) fn find(entries: &VecDeque<Kept>, offset: u64) -> Option<usize> {
     entries
         .binary_search_by_key(&offset, |entry| entry.offset)
         .ok()

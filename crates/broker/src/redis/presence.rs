@@ -106,6 +106,9 @@ impl RedisBroker {
                 },
             })
         });
-        present.collect()
+        let mut present: Vec<_> = present.collect::<Result<_, _>>()?;
+        // Not in the script: there the order is that of the server's locale.
+        present.sort_by(|one, two| one.id.cmp(&two.id));
+        Ok(present)
     }
 }

@@ -1,11 +1,11 @@
 //! Streams read by those who compete for them.
 
-use super::{RedisBroker, reading};
+use super::{Call, RedisBroker, reading};
 use crate::{
     broker::BrokerError,
     queue::{Group, Outcome, Take, Taken},
 };
-use pollux_protocol::{Offset, Position, StreamName};
+use pollux_protocol::{Epoch, Offset, Position, StreamName};
 use std::time::Duration;
 
 impl RedisBroker {
@@ -39,28 +39,30 @@ impl RedisBroker {
         lease: Duration,
     ) -> Result<Vec<Position>, BrokerError> {
         self.check(stream)?;
-        let Some(epoch) = positions.first().map(|first| first.epoch.clone()) else {
-            return Ok(Vec::new());
-        };
-        let mut call = self
+        if positions.is_empty() {
+            return Ok(positions);
+        }
+        let call = self
             .scripts
             .claim
             .of_stream(&self.names, stream)
             .key(self.names.lent(stream, Group::Once))
             .arg(self.verb)
-            .arg(epoch.as_str())
             .arg(micros(lease));
-        for position in positions.iter().filter(|position| position.epoch == epoch) {
-            call = call.arg(position.offset.get().to_string());
+        let answer = self.call(&with_positions(call, &positions)).await?;
+        match reading::list(&answer)? {
+            [] => Ok(Vec::new()),
+            [epoch, offsets @ ..] => {
+                let epoch = Epoch::new(reading::text(epoch)?);
+                let granted = offsets.iter().map(|offset| {
+                    Ok(Position {
+                        epoch: epoch.clone(),
+                        offset: Offset::new(reading::number(offset)?),
+                    })
+                });
+                granted.collect()
+            }
         }
-        let answer = self.call(&call).await?;
-        let granted = reading::list(&answer)?.iter().map(|offset| {
-            Ok(Position {
-                epoch: epoch.clone(),
-                offset: Offset::new(reading::number(offset)?),
-            })
-        });
-        granted.collect()
     }
 
     pub(super) async fn settle_some(
@@ -71,10 +73,7 @@ impl RedisBroker {
         outcome: Outcome,
     ) -> Result<(), BrokerError> {
         self.check(stream)?;
-        let Some(epoch) = positions.first().map(|first| first.epoch.clone()) else {
-            return Ok(());
-        };
-        let mut call = self
+        let call = self
             .scripts
             .settle
             .of_stream(&self.names, stream)
@@ -84,11 +83,8 @@ impl RedisBroker {
             .arg(match outcome {
                 Outcome::Arrived => "arrived",
                 Outcome::Back => "back",
-            })
-            .arg(epoch.as_str());
-        for position in positions.iter().filter(|position| position.epoch == epoch) {
-            call = call.arg(position.offset.get().to_string());
-        }
+            });
+        let call = with_positions(call, &positions);
         self.call(&call).await.map(drop)
     }
 
@@ -120,6 +116,14 @@ impl RedisBroker {
         let waiting = reading::number(&self.call(&call).await?)?;
         Ok(usize::try_from(waiting).unwrap_or(usize::MAX).min(bound))
     }
+}
+
+/// Each with its epoch: what a reader holds may be of more than one.
+fn with_positions<'a>(call: Call<'a>, positions: &[Position]) -> Call<'a> {
+    positions.iter().fold(call, |call, position| {
+        call.arg(position.epoch.as_str())
+            .arg(position.offset.get().to_string())
+    })
 }
 
 fn micros(time: Duration) -> String {

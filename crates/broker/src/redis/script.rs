@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 /// Raised with every change to what `publish.lua` does; a node replaces a
 /// library of a lower version, and leaves one of a higher version alone.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 const PUBLISH: &str = include_str!("scripts/publish.lua");
 const QUEUE: &str = include_str!("scripts/queue.lua");
@@ -288,14 +288,14 @@ mod tests {
     #[test]
     fn a_library_replaces_older_ones_and_other_settings_but_no_newer_one() {
         let mine = library("pollux", 100);
-        assert_eq!(version(&mine), "1 PUBLISH pollux=100/300000");
+        assert_eq!(version(&mine), "2 PUBLISH pollux=100/300000");
         assert_eq!(mine.users(&version(&mine)), None);
         assert!(mine.users("0 PUBLISH pollux=100/300000").is_some());
         assert!(mine.users(&version(&library("pollux", 5))).is_some());
-        assert!(mine.users("1 SPUBLISH pollux=100/300000").is_some());
+        assert!(mine.users("2 SPUBLISH pollux=100/300000").is_some());
         assert!(mine.users("nonsense").is_some());
         assert!(mine.users("").is_some());
-        assert_eq!(mine.users("2 and what then is"), None);
+        assert_eq!(mine.users("3 and what then is"), None);
     }
 
     #[test]
@@ -303,7 +303,7 @@ mod tests {
         let (one, two) = (library("one", 1), library("two", 2));
         let users = two.users(&version(&one)).unwrap();
         let both = two.version(&users);
-        assert_eq!(both, "1 PUBLISH one=1/300000 two=2/300000");
+        assert_eq!(both, "2 PUBLISH one=1/300000 two=2/300000");
         assert_eq!(one.users(&both), None);
         assert_eq!(two.users(&both), None);
         let code = two.library(&users);
@@ -316,7 +316,7 @@ mod tests {
     #[test]
     fn nothing_strange_gets_into_a_script() {
         let mine = library("pollux", 100);
-        let users = mine.users("1 PUBLISH a']=1/1 b=x/1 =1/1 c={}/1").unwrap();
+        let users = mine.users("2 PUBLISH a']=1/1 b=x/1 =1/1 c={}/1").unwrap();
         assert_eq!(users.len(), 1);
     }
 }

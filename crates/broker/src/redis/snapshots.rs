@@ -6,6 +6,9 @@ use ::redis::Value;
 use bytes::Bytes;
 use std::time::Duration;
 
+/// Redis refuses times that end after those it can count: a thousand years.
+const MAX_MILLIS: u128 = 1_000 * 365 * 24 * 3_600 * 1_000;
+
 impl RedisBroker {
     pub(super) async fn write_snapshot(
         &self,
@@ -19,7 +22,8 @@ impl RedisBroker {
             command = ::redis::cmd("DEL");
             command.arg(key);
         } else {
-            let millis = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+            let millis = ttl.as_millis().clamp(1, MAX_MILLIS);
+            let millis = u64::try_from(millis).unwrap_or(u64::MAX);
             command = ::redis::cmd("SET");
             command.arg(key).arg(&*snapshot).arg("PX").arg(millis);
         }

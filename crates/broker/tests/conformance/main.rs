@@ -6,7 +6,10 @@ mod cases;
 mod node;
 mod world;
 
-use cases::{connections, content, doors, gaps, history, interest, outages, positions, shared};
+use cases::{
+    connections, content, doors, gaps, history, interest, once, outages, positions, presence,
+    queue, shared, snapshots, terms,
+};
 use world::{Alone, Cluster, Memory, Redis, Sentinel, World};
 
 /// Makes each case a test of each world.
@@ -47,6 +50,7 @@ each!(begin: Memory memory, Redis redis, Cluster cluster, Sentinel sentinel => {
         it_is_read_from_a_second_on,
         a_position_that_means_nothing_is_refused,
         it_has_what_was_delivered,
+        times_grow_and_are_those_of_deliveries,
         it_is_limited,
         it_expires_and_positions_go_on,
         an_idle_stream_comes_back_in_a_new_epoch,
@@ -55,6 +59,41 @@ each!(begin: Memory memory, Redis redis, Cluster cluster, Sentinel sentinel => {
         each_subscribe_takes_an_unsubscribe,
         a_subscribe_that_was_given_up_counts_too,
         what_nobody_listens_to_is_kept_all_the_same;
+    queue:
+        the_first_in_is_the_first_out,
+        each_goes_to_one_of_many_readers,
+        what_comes_back_is_the_first_again,
+        a_lease_ends,
+        groups_do_not_disturb_each_other,
+        a_backlog_is_counted,
+        an_unknown_stream_has_nothing,
+        another_epoch_is_ignored;
+    terms:
+        without_room_only_a_waiting_reader_gets_one,
+        a_reader_that_is_gone_is_no_room,
+        there_is_as_much_room_as_was_said,
+        a_publication_says_how_much_is_kept,
+        what_is_over_the_bound_is_dropped,
+        what_is_no_longer_kept_is_dropped,
+        an_idle_group_is_passed_over,
+        a_group_that_reads_is_not_idle;
+    once:
+        what_was_read_is_gone,
+        what_was_trimmed_is_told_behind_what_was_read,
+        each_is_claimed_once,
+        a_claim_ends,
+        what_is_claimed_is_not_taken,
+        holes_do_not_count,
+        of_many_readers_one_gets_it;
+    presence:
+        coming_and_going_is_told_once_to_everybody,
+        the_present_are_sorted_and_each_stream_has_its_own,
+        strange_ids_are_ids,
+        who_is_not_touched_is_gone,
+        who_is_touched_stays;
+    snapshots:
+        a_snapshot_is_found_by_every_node,
+        a_snapshot_is_forgotten;
 });
 
 // What nodes promise each other.
@@ -77,6 +116,7 @@ each!(alone: Redis redis_alone, Cluster cluster_alone, Sentinel sentinel_alone =
         what_others_published_meanwhile_is_repaired;
     doors:
         any_client_publishes_with_fcall,
+        what_enters_by_any_door_is_taken,
         fcall_refuses_what_it_does_not_understand,
         entries_become_publications_in_their_order,
         a_batch_in_an_entry_is_published_in_its_order,
@@ -104,6 +144,11 @@ async fn a_redis_that_forgot_everything_begins_new_epochs() -> anyhow::Result<()
 #[tokio::test]
 async fn a_password_and_a_user_are_told() -> anyhow::Result<()> {
     connections::a_password_and_a_user_are_told().await
+}
+
+#[tokio::test]
+async fn a_user_needs_no_more_than_the_manual_says() -> anyhow::Result<()> {
+    Box::pin(connections::a_user_needs_no_more_than_the_manual_says()).await
 }
 
 #[tokio::test]

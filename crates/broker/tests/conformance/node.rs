@@ -176,6 +176,26 @@ impl Node {
             .count()
     }
 
+    /// How often something that was lent came back to a stream.
+    pub(crate) fn backs(&self, stream: &str) -> usize {
+        let told = self.told.lock();
+        let backs = told.iter();
+        backs
+            .filter(|event| matches!(event, Event::Back(back) if back.as_str() == stream))
+            .count()
+    }
+
+    /// The times of what came of a stream so far.
+    pub(crate) fn times(&self, stream: &str) -> Vec<u64> {
+        let time = |event: &Event| match event {
+            Event::Delivery {
+                publication, time, ..
+            } if publication.stream.as_str() == stream => Some(*time),
+            _ => None,
+        };
+        self.told.lock().iter().filter_map(time).collect()
+    }
+
     /// Whether the broker came up and went down as often as this, and in turns.
     pub(crate) fn has_been(&self, ups: usize, downs: usize) -> bool {
         let told = self.told.lock();

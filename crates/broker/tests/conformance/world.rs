@@ -53,6 +53,11 @@ pub(crate) trait World: Sized {
     /// One more node, which works.
     async fn node(&self) -> Result<Node>;
 
+    /// As many nodes as make a difference; one where a node is the whole world.
+    async fn nodes(&self) -> Result<Vec<Node>> {
+        Ok(vec![self.node().await?, self.node().await?])
+    }
+
     /// Whether there can be a stream of this name.
     fn holds(&self, _stream: &str) -> bool {
         true
@@ -99,6 +104,10 @@ impl World for Memory {
         })?;
         Ok(Node::new(broker, events).await)
     }
+
+    async fn nodes(&self) -> Result<Vec<Node>> {
+        Ok(vec![self.node().await?])
+    }
 }
 
 /// Nodes at one Redis.
@@ -124,6 +133,16 @@ pub(crate) struct Sentinel {
     config: RedisConfig,
     /// Who was killed.
     dead: Option<std::net::SocketAddr>,
+}
+
+impl Redis {
+    /// At a server that is there, as somebody whom it lets in.
+    pub(crate) fn at(server: &Arc<testkit::Redis>, url: String) -> Self {
+        Self {
+            server: Arc::clone(server),
+            config: config(url, Limits::default()),
+        }
+    }
 }
 
 static REDIS: Mutex<Weak<testkit::Redis>> = Mutex::const_new(Weak::new());

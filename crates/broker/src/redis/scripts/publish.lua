@@ -86,6 +86,8 @@ local function publish(base, settings, data, is_json, meta, source)
     end
     redis.call('XADD', log, 'MAXLEN', settings.limit, offset .. '-0', unpack(fields))
     redis.call('PEXPIRE', log, settings.ttl)
+  else
+    redis.call('DEL', log)
   end
   redis.call(settings.verb, base,
     '{"epoch":"' .. epoch .. '","offset":' .. offset .. ',"time":' .. time .. ',' .. rest .. '}')

@@ -1,12 +1,14 @@
 //! Servers that don't let everybody in, and one that forgets.
 
 use crate::{
+    cases::{doors, history, once, presence, queue, snapshots, terms},
     node::{Node, offsets},
-    world::{Limits, config, named, start},
+    world::{self, Limits, config, named, start},
 };
 use anyhow::{Context, Result};
 use pollux_broker::{Event, Events, RedisBroker, RedisConfig, redis::RedisTls};
 use pollux_testkit::{PATIENCE, Redis, assert_eventually};
+use std::sync::Arc;
 
 /// Publishes and hears through a node with this configuration.
 async fn works(config: &RedisConfig) -> Result<()> {
@@ -42,6 +44,42 @@ pub(crate) async fn a_password_and_a_user_are_told() -> Result<()> {
         let denied = async || Ok(redis.cli(&["ACL", "LOG"]).await?.contains("auth"));
         is_turned_away(&config(wrong, Limits::default()), denied).await?;
     }
+    Ok(())
+}
+
+/// Everything a node does works with the rights that the manual gives to it.
+pub(crate) async fn a_user_needs_no_more_than_the_manual_says() -> Result<()> {
+    let manual = include_str!("../../../../../docs/operate.md");
+    let (_, rights) = manual
+        .split_once("redis-cli ACL SETUSER pollux ")
+        .context("no user in the manual")?;
+    let (rights, _) = rights.split_once("redis-cli").context("no end")?;
+    let rights = rights.replace(['\'', '\\'], " ");
+    let server = Arc::new(Redis::spawn().await?);
+    let words: Vec<&str> = rights.split_whitespace().collect();
+    server
+        .cli(&[&["ACL", "SETUSER", "pollux", "on"], &words[..]].concat())
+        .await?;
+    let url = server.url().replace("redis://", "redis://pollux:s3Krit@");
+    let world = async || {
+        // Each case begins with nothing.
+        server.cli(&["FLUSHALL"]).await?;
+        anyhow::Ok(world::Redis::at(&server, url.clone()))
+    };
+    history::it_has_what_was_delivered(world().await?).await?;
+    doors::entries_become_publications_in_their_order(world().await?).await?;
+    doors::poison_is_set_aside(world().await?).await?;
+    queue::what_comes_back_is_the_first_again(world().await?).await?;
+    terms::a_reader_that_is_gone_is_no_room(world().await?).await?;
+    terms::there_is_as_much_room_as_was_said(world().await?).await?;
+    terms::a_publication_says_how_much_is_kept(world().await?).await?;
+    terms::an_idle_group_is_passed_over(world().await?).await?;
+    once::each_is_claimed_once(world().await?).await?;
+    presence::coming_and_going_is_told_once_to_everybody(world().await?).await?;
+    presence::who_is_not_touched_is_gone(world().await?).await?;
+    snapshots::a_snapshot_is_forgotten(world().await?).await?;
+    let denied = server.cli(&["ACL", "LOG"]).await?;
+    anyhow::ensure!(!denied.contains("command"), "{denied}");
     Ok(())
 }
 

@@ -1,10 +1,12 @@
 //! How backends publish without a node.
 
 use crate::{
+    cases::queue,
     node::{offsets, texts},
     world::Alone,
 };
 use anyhow::Result;
+use pollux_broker::Group;
 use pollux_protocol::RemoteDisconnect;
 use pollux_testkit::{CommandError, PATIENCE, assert_eventually};
 use serde_json::json;
@@ -50,6 +52,33 @@ pub(crate) async fn any_client_publishes_with_fcall(world: impl Alone) -> Result
     assert_eq!(meta.exclude_socket.as_deref(), Some("s1"));
     // Nodes and backends share one numbering.
     assert_eq!(node.publish("a", "6").await?.offset.get(), 5);
+    Ok(())
+}
+
+pub(crate) async fn what_enters_by_any_door_is_taken(world: impl Alone) -> Result<()> {
+    let node = world.node().await?;
+    node.subscribe("a").await?;
+    let take = queue::take(Group::Room, 9);
+    assert_eq!(fcall(&world, &["1"]).await?, Some(1));
+    add(&world, &message("a", 2)).await?;
+    assert_eventually!(node.backlog("a", Group::Room).await? == 2, PATIENCE);
+    node.publish("a", "3").await?;
+    // What has no position has no place to wait at.
+    fcall(&world, &["4", r#"{"transient":true}"#]).await?;
+    let taken = node.take("a", &take).await?.entries;
+    assert_eq!(queue::texts(&taken), ["1", "2", "3"]);
+    // What was delivered says the same.
+    node.hears("a", 4).await;
+    let times: Vec<u64> = taken.iter().map(|entry| entry.time).collect();
+    assert_eq!(node.times("a"), [times, vec![0]].concat());
+    // What is no publication is taken, and that is it.
+    let log = format!("{KEY}:log");
+    let strange = ["XADD", &log, "4-0", "time", "1", "nothing", "of value"];
+    world.command(KEY, &strange).await?;
+    world.command(KEY, &["HSET", KEY, "offset", "4"]).await?;
+    node.publish("a", "5").await?;
+    let taken = node.take("a", &take).await?.entries;
+    assert_eq!(queue::texts(&taken), ["5"]);
     Ok(())
 }
 

@@ -78,6 +78,29 @@ pub(crate) async fn it_has_what_was_delivered(world: impl World) -> Result<()> {
     Ok(())
 }
 
+pub(crate) async fn times_grow_and_are_those_of_deliveries(world: impl World) -> Result<()> {
+    let nodes = world.nodes().await?;
+    for node in &nodes {
+        node.subscribe("a").await?;
+    }
+    let before = unix_time()?;
+    let last = nodes[0].count("a", 1, 20).await?;
+    let read = nodes[0].history("a", after(&last, 0)).await?.entries;
+    let times: Vec<u64> = read.iter().map(|entry| entry.time).collect();
+    assert!(times.is_sorted_by(|one, two| one < two), "{times:?}");
+    let seconds = i64::try_from(times[0] / 1_000_000)?;
+    assert!((before..=unix_time()?).contains(&seconds), "{seconds}");
+    for node in &nodes {
+        node.hears("a", 20).await;
+        assert_eq!(node.times("a"), times);
+    }
+    let take = crate::cases::queue::take(pollux_broker::Group::Room, 100);
+    let taken = nodes[0].take("a", &take).await?.entries;
+    let taken: Vec<u64> = taken.iter().map(|entry| entry.time).collect();
+    assert_eq!(taken, times);
+    Ok(())
+}
+
 pub(crate) async fn it_is_limited(mut world: impl World) -> Result<()> {
     world.limited(Limits {
         history_limit: 3,

@@ -1,0 +1,59 @@
+//! What is kept of sessions.
+
+use crate::world::World;
+use anyhow::Result;
+use bytes::Bytes;
+use pollux_testkit::{PATIENCE, assert_eventually};
+use std::time::Duration;
+
+const LONG: Duration = Duration::from_secs(300);
+
+pub(crate) async fn a_snapshot_is_found_by_every_node(world: impl World) -> Result<()> {
+    let nodes = world.nodes().await?;
+    let (one, two) = (&nodes[0].broker, &nodes[nodes.len() - 1].broker);
+    assert_eq!(two.load_session("s1").await?, None);
+    let contents: [Bytes; 4] = [
+        Bytes::from_static(b"first"),
+        Bytes::from_static(b"\0\r\n\xff"),
+        Bytes::new(),
+        vec![7; 100_000].into(),
+    ];
+    for content in contents {
+        one.save_session("s1", content.clone(), LONG).await?;
+        assert_eq!(two.load_session("s1").await?, Some(content.clone()));
+        assert_eq!(two.load_session("s1").await?, Some(content), "it stays");
+    }
+    for id in ["", "é\"{}", "}{", "s 1\r\n"] {
+        let content = Bytes::copy_from_slice(id.as_bytes());
+        one.save_session(id, content.clone(), LONG).await?;
+        assert_eq!(two.load_session(id).await?, Some(content));
+    }
+    Ok(())
+}
+
+pub(crate) async fn a_snapshot_is_forgotten(world: impl World) -> Result<()> {
+    let nodes = world.nodes().await?;
+    let (one, two) = (&nodes[0].broker, &nodes[nodes.len() - 1].broker);
+    let content = Bytes::from_static(b"content");
+    one.save_session("s1", content.clone(), LONG).await?;
+    one.save_session("s2", content.clone(), LONG).await?;
+    one.save_session("s1", Bytes::new(), Duration::ZERO).await?;
+    one.save_session("none", Bytes::new(), Duration::ZERO)
+        .await?;
+    assert_eq!(two.load_session("s1").await?, None);
+    assert_eq!(two.load_session("none").await?, None);
+    // The last save says how long.
+    let short = Duration::from_millis(200);
+    one.save_session("s2", content.clone(), short).await?;
+    assert_eventually!(two.load_session("s2").await?.is_none(), PATIENCE);
+    // A time below what the server can count is not no time at all.
+    let moment = Duration::from_nanos(1);
+    one.save_session("s3", content.clone(), moment).await?;
+    assert_eventually!(two.load_session("s3").await?.is_none(), PATIENCE);
+    one.save_session("s4", content.clone(), short).await?;
+    one.save_session("s4", content.clone(), LONG).await?;
+    one.save_session("s5", content.clone(), short).await?;
+    assert_eventually!(two.load_session("s5").await?.is_none(), PATIENCE);
+    assert_eq!(two.load_session("s4").await?, Some(content));
+    Ok(())
+}
