@@ -69,7 +69,8 @@ impl RedisBroker {
             let mut call = self
                 .of_presence(&self.scripts.touch, stream)
                 .arg(self.verb)
-                .arg(ttl.as_millis().to_string());
+                .arg(ttl.as_millis().to_string())
+                .arg(u8::from(others.is_empty()).to_string());
             for session in some {
                 call = call.arg(session);
             }

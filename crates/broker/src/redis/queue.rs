@@ -8,6 +8,9 @@ use crate::{
 use pollux_protocol::{Epoch, Offset, Position, StreamName};
 use std::time::Duration;
 
+/// Publications that one call may return, so that nobody waits long for it.
+const AT_ONCE: usize = 1_000_000;
+
 impl RedisBroker {
     pub(super) async fn take_some(
         &self,
@@ -24,8 +27,8 @@ impl RedisBroker {
             .arg(self.verb)
             .arg(take.group.name())
             .arg(&take.reader)
-            .arg(take.max.to_string())
-            .arg(take.bound.to_string())
+            .arg(take.max.min(AT_ONCE).to_string())
+            .arg(take.bound.min(AT_ONCE).to_string())
             .arg(micros(take.idle.unwrap_or_default()))
             .arg(micros(take.lease))
             .arg(micros(take.wait.unwrap_or_default()));

@@ -27,7 +27,9 @@ local function gone(verb, session)
 end
 
 -- Nodes look often enough that nobody's end is missed before the keys expire.
+-- Another node's sessions may be present for longer.
 local function keep(ttl)
-  redis.call('PEXPIRE', KEYS[2], ttl * 4)
-  redis.call('PEXPIRE', KEYS[3], ttl * 4)
+  local expiry = math.max(ttl * 4, 1000)
+  if redis.call('PTTL', KEYS[2]) < expiry then redis.call('PEXPIRE', KEYS[2], expiry) end
+  if redis.call('PTTL', KEYS[3]) < expiry then redis.call('PEXPIRE', KEYS[3], expiry) end
 end

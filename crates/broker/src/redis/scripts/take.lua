@@ -99,7 +99,9 @@ end
 redis.call('ZREMRANGEBYSCORE', waiting, '-inf', int(now))
 if #entries == 0 and wait > 0 then
   redis.call('ZADD', waiting, int(now + wait), reader)
-  redis.call('PEXPIRE', waiting, math.ceil(wait / 1000) + 1000)
+  -- Another reader may wait longer.
+  local expiry = math.ceil(wait / 1000) + 1000
+  if redis.call('PTTL', waiting) < expiry then redis.call('PEXPIRE', waiting, expiry) end
 else
   redis.call('ZREM', waiting, reader)
 end
