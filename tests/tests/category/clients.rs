@@ -198,7 +198,7 @@ async fn clients_that_lose_answers_and_change_nodes_see_everything_once(
         let mut turn = client;
         while reader.seen.len() < 300 {
             let node = both[turn % 2];
-            if turn % 3 == 0 {
+            if turn.is_multiple_of(3) {
                 let query = format!("category=a&since_time={}&timeout=1", reader.since);
                 let mut vanishing = Connection::open(node.address()).await?;
                 vanishing.send(&poll_request(&query)).await?;
