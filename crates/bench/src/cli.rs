@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::clients::Transport;
 use crate::cluster::args::{InterestArgs, LatencyArgs, ThroughputArgs};
 use crate::dialect::DialectName;
 use crate::mark::{MAX_STREAMS, MIN_PAYLOAD};
@@ -38,6 +39,10 @@ Examples:
   Memory of an idle poll, also after it has answered once:
     pollux-bench idle --pollers 10000 --after-delivery --server-pid $(pidof pollux)
 
+  Memory of a WebSocket and of an event stream:
+    pollux-bench clients --transport cable -n 10000 --server-pid $(pidof pollux)
+    pollux-bench clients --transport events -n 10000 --server-pid $(pidof pollux)
+
   Pollux against Nchan, A B A B, as ratios:
     pollux-bench compare --a http://127.0.0.1:8080,lp,$(pidof pollux) \\
       --b http://127.0.0.1:8081,nchan,$(pgrep -d, nginx) --pollers 10000 --publications 10
@@ -63,6 +68,10 @@ pub(crate) enum Command {
     Fanout(FanoutArgs),
     /// Hold polls and weigh the server.
     Idle(IdleArgs),
+    /// Hold WebSocket or event-stream clients and weigh the server.
+    ///
+    /// All listen to one stream, to which one message is published once all are subscribed.
+    Clients(ClientsArgs),
     /// Run the same fan-out against two servers in turn and print the ratios.
     Compare(CompareArgs),
     /// Time single messages through Redis to polls at several nodes, by each door.
@@ -108,6 +117,38 @@ pub(crate) struct IdleArgs {
     /// Publish once to every stream, so that every connection has answered once.
     #[arg(long)]
     pub(crate) after_delivery: bool,
+}
+
+/// Options of `clients`.
+#[derive(Debug, Args)]
+pub(crate) struct ClientsArgs {
+    /// The server's base URL.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    pub(crate) url: String,
+    /// How they are connected.
+    #[arg(long, value_enum, default_value_t = Transport::Cable)]
+    pub(crate) transport: Transport,
+    /// Where to connect, below the URL [default: /cable, events: /events]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) path: Option<String>,
+    /// How many clients to hold.
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 1000,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) clients: u32,
+    /// The stream they listen to.
+    #[arg(long, value_name = "NAME", default_value = "bench")]
+    pub(crate) stream: String,
+    /// How long to hold them before the last weighing.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_time)]
+    pub(crate) hold: Duration,
+    /// How long nothing may happen before the run is given up.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_time)]
+    pub(crate) timeout: Duration,
+    /// A process of the server; repeat for each.
+    #[arg(long = "server-pid", value_name = "PID", value_parser = parse_pid)]
+    pub(crate) server_pids: Vec<Pid>,
+    #[command(flatten)]
+    pub(crate) report: OutputArgs,
 }
 
 /// Options of `compare`.

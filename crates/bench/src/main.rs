@@ -1,12 +1,13 @@
 //! `pollux-bench`: opens many long polls from one process and measures how messages reach them.
 //!
-//! Modules in reading order: `cli` and `plan` say what is wanted, `fanout`, `idle` and `compare`
-//! are the commands, `driver` leads a `swarm` of `poller`s and a `publisher` through them, each
+//! Modules in reading order: `cli` and `plan` say what is wanted, `fanout`, `idle`, `clients` and
+//! `compare` are the commands, `driver` leads a `swarm` of `poller`s and a `publisher` through them, each
 //! on a `conn`; its `roster` says who is to start. `cluster` has the commands for several nodes
 //! on one Redis. `dialect`, `http` and `mark` are bytes only. `tally` counts, `server` and
 //! `metrics` ask about the measured server, `report` prints.
 
 mod cli;
+mod clients;
 mod clock;
 mod cluster;
 mod compare;
@@ -96,6 +97,11 @@ fn run(command: Command) -> Result<Outcome> {
             };
             let report = idle::run(&plan, args.hold, delivery, &context)?;
             report::print(&report, &args.polls.report)?;
+            report.is_clean()
+        }
+        Command::Clients(args) => {
+            let report = clients::run(&args, &context)?;
+            report::print(&report, &args.report)?;
             report.is_clean()
         }
         Command::Compare(args) => {

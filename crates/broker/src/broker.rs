@@ -142,13 +142,14 @@ pub trait Broker: Debug + Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<(), BrokerError>>;
 
     /// These sessions are still present, for `ttl` from now. Others whose time
-    /// is over are taken out, and announced.
+    /// is over are taken out, and announced. Returns those of the given ones
+    /// that the broker does not know (any more): they must enter again.
     fn touch<'a>(
         &'a self,
         stream: &'a StreamName,
         sessions: Vec<String>,
         ttl: Duration,
-    ) -> BoxFuture<'a, Result<(), BrokerError>>;
+    ) -> BoxFuture<'a, Result<Vec<String>, BrokerError>>;
 
     /// Who is present, each id once.
     fn present<'a>(

@@ -21,8 +21,11 @@ mod intake;
 mod link;
 mod names;
 mod place;
+mod presence;
+mod queue;
 mod reading;
 mod script;
+mod snapshots;
 mod state;
 mod table;
 mod tracker;
@@ -33,7 +36,7 @@ use crate::{
     broker::{Broker, BrokerError, History, HistoryError, Since, Stats},
     event::{EVENT_QUEUE, Events},
     presence::{Entered, Member},
-    queue::{Group, Offer, Offered, Outcome, Take, Taken},
+    queue::{Group, Keep, Offer, Offered, Outcome, Take, Taken},
 };
 use bytes::Bytes;
 use commands::Commands;
@@ -43,7 +46,7 @@ use intake::Intake;
 use names::Names;
 use place::{ANSWER_TIMEOUT, Place};
 use pollux_protocol::{Position, PresenceRequest, Publication, RemoteDisconnect, StreamName};
-use script::Scripts;
+use script::{Call, Scripts};
 use std::{
     future::ready,
     sync::{Arc, atomic::Ordering},
@@ -141,24 +144,57 @@ impl RedisBroker {
     async fn give_position(
         &self,
         publication: &Publication,
-    ) -> Result<Option<Position>, BrokerError> {
-        self.check(&publication.stream)?;
-        let call = self
-            .scripts
-            .publish
-            .of_stream(&self.names, &publication.stream)
-            .arg(self.config.history_limit.to_string())
-            .arg(self.config.history_ttl.as_millis().to_string())
+        offer: Offer,
+    ) -> Result<Offered, BrokerError> {
+        let stream = &publication.stream;
+        self.check(stream)?;
+        let keep = offer.keep.unwrap_or(Keep {
+            limit: self.config.history_limit,
+            ttl: self.config.history_ttl,
+        });
+        let script = match offer.capacity {
+            Some(_) => &self.scripts.offer,
+            None => &self.scripts.publish,
+        };
+        let mut call = script.of_stream(&self.names, stream);
+        if let Some((group, _)) = offer.capacity {
+            call = call
+                .key(self.names.lent(stream, group))
+                .key(self.names.waiting(stream, group));
+        }
+        call = call
+            .arg(keep.limit.to_string())
+            .arg(keep.ttl.as_millis().to_string())
             .arg(self.verb)
             .arg("json")
             .arg(publication.data.as_bytes())
             .arg(publication.meta.to_json().unwrap_or_default());
-        let publish = async {
+        if let Some((group, capacity)) = offer.capacity {
+            call = call.arg(group.name()).arg(capacity.to_string());
+        }
+        let answer = self.call(&call).await?;
+        if offer.capacity.is_some() && reading::list(&answer)?.is_empty() {
+            return Ok(Offered::Full);
+        }
+        reading::position(&answer).map(Offered::Accepted)
+    }
+
+    /// A script that is small and soon done.
+    async fn call(&self, call: &Call<'_>) -> Result<::redis::Value, BrokerError> {
+        let run = async {
             let mut lane = self.commands.express().await?;
             call.run(&mut lane).await
         };
-        let answer = self.within(publish).await?;
-        reading::position(&answer)
+        self.within(run).await
+    }
+
+    /// The same for a plain command.
+    async fn send(&self, command: &::redis::Cmd) -> Result<::redis::Value, BrokerError> {
+        let run = async {
+            let mut lane = self.commands.express().await?;
+            lane.send(command).await
+        };
+        self.within(run).await
     }
 
     /// In a cluster a name's hash tag ends at its first closing brace; one that
@@ -227,7 +263,12 @@ impl Broker for RedisBroker {
         &self,
         publication: Publication,
     ) -> BoxFuture<'_, Result<Option<Position>, BrokerError>> {
-        Box::pin(async move { self.give_position(&publication).await })
+        Box::pin(async move {
+            match self.give_position(&publication, Offer::default()).await? {
+                Offered::Accepted(position) => Ok(position),
+                Offered::Full => Ok(None),
+            }
+        })
     }
 
     fn disconnect(&self, command: RemoteDisconnect) -> BoxFuture<'_, Result<(), BrokerError>> {
@@ -271,104 +312,104 @@ impl Broker for RedisBroker {
 
     fn offer(
         &self,
-        _publication: Publication,
-        _offer: Offer,
+        publication: Publication,
+        offer: Offer,
     ) -> BoxFuture<'_, Result<Offered, BrokerError>> {
-        Box::pin(ready(Err(BrokerError::Unsupported)))
+        Box::pin(async move { self.give_position(&publication, offer).await })
     }
 
     fn take<'a>(
         &'a self,
-        _stream: &'a StreamName,
-        _take: &'a Take,
+        stream: &'a StreamName,
+        take: &'a Take,
     ) -> BoxFuture<'a, Result<Taken, BrokerError>> {
-        Box::pin(ready(Err(BrokerError::Unsupported)))
+        Box::pin(self.take_some(stream, take))
     }
 
     fn claim<'a>(
         &'a self,
-        _stream: &'a StreamName,
-        _positions: Vec<Position>,
-        _lease: Duration,
+        stream: &'a StreamName,
+        positions: Vec<Position>,
+        lease: Duration,
     ) -> BoxFuture<'a, Result<Vec<Position>, BrokerError>> {
-        Box::pin(ready(Err(BrokerError::Unsupported)))
+        Box::pin(self.claim_some(stream, positions, lease))
     }
 
     fn settle<'a>(
         &'a self,
-        _stream: &'a StreamName,
-        _group: Group,
-        _positions: Vec<Position>,
-        _outcome: Outcome,
+        stream: &'a StreamName,
+        group: Group,
+        positions: Vec<Position>,
+        outcome: Outcome,
     ) -> BoxFuture<'a, Result<(), BrokerError>> {
-        Box::pin(ready(Err(BrokerError::Unsupported)))
+        Box::pin(self.settle_some(stream, group, positions, outcome))
     }
 
     fn leave<'a>(
         &'a self,
-        _stream: &'a StreamName,
-        _group: Group,
-        _reader: &'a str,
+        stream: &'a StreamName,
+        group: Group,
+        reader: &'a str,
     ) -> BoxFuture<'a, Result<(), BrokerError>> {
-        Box::pin(ready(Err(BrokerError::Unsupported)))
+        Box::pin(self.stop_waiting(stream, group, reader))
     }
 
     fn backlog<'a>(
         &'a self,
-        _stream: &'a StreamName,
-        _group: Group,
-        _bound: usize,
+        stream: &'a StreamName,
+        group: Group,
+        bound: usize,
     ) -> BoxFuture<'a, Result<usize, BrokerError>> {
-        Box::pin(ready(Err(BrokerError::Unsupported)))
+        Box::pin(self.count_waiting(stream, group, bound))
     }
 
     fn save_session<'a>(
         &'a self,
-        _id: &'a str,
-        _snapshot: Bytes,
-        _ttl: Duration,
+        id: &'a str,
+        snapshot: Bytes,
+        ttl: Duration,
     ) -> BoxFuture<'a, Result<(), BrokerError>> {
-        Box::pin(ready(Err(BrokerError::Unsupported)))
+        Box::pin(self.write_snapshot(id, snapshot, ttl))
     }
 
     fn load_session<'a>(
         &'a self,
-        _id: &'a str,
+        id: &'a str,
     ) -> BoxFuture<'a, Result<Option<Bytes>, BrokerError>> {
-        Box::pin(ready(Err(BrokerError::Unsupported)))
+        Box::pin(self.read_snapshot(id))
     }
 
     fn enter<'a>(
         &'a self,
-        _stream: &'a StreamName,
-        _member: Member,
-        _ttl: Duration,
+        stream: &'a StreamName,
+        member: Member,
+        ttl: Duration,
     ) -> BoxFuture<'a, Result<Entered, BrokerError>> {
-        Box::pin(ready(Err(BrokerError::Unsupported)))
+        Box::pin(self.enter_presence(stream, member, ttl))
     }
 
     fn exit<'a>(
         &'a self,
-        _stream: &'a StreamName,
-        _session: &'a str,
+        stream: &'a StreamName,
+        session: &'a str,
     ) -> BoxFuture<'a, Result<(), BrokerError>> {
-        Box::pin(ready(Err(BrokerError::Unsupported)))
+        Box::pin(self.exit_presence(stream, session))
     }
 
     fn touch<'a>(
         &'a self,
-        _stream: &'a StreamName,
-        _sessions: Vec<String>,
-        _ttl: Duration,
-    ) -> BoxFuture<'a, Result<(), BrokerError>> {
-        Box::pin(ready(Err(BrokerError::Unsupported)))
+        stream: &'a StreamName,
+        sessions: Vec<String>,
+        ttl: Duration,
+    ) -> BoxFuture<'a, Result<Vec<String>, BrokerError>> {
+        Box::pin(self.touch_presence(stream, sessions, ttl))
     }
 
     fn present<'a>(
         &'a self,
-        _stream: &'a StreamName,
+        stream: &'a StreamName,
     ) -> BoxFuture<'a, Result<Vec<PresenceRequest>, BrokerError>> {
-        Box::pin(ready(Err(BrokerError::Unsupported)))
+        Box::pin(self.list_presence(stream))
     }
 
     fn is_ready(&self) -> bool {

@@ -10,6 +10,7 @@
 //! * `longpoll`: a poll without HTTP; `http`: the doors with it.
 //! * `route` and `proxies`: what a proxy in front says of a client, and which
 //!   proxies are believed.
+//! * `rooms`: messages of rooms, for polls and sockets.
 //! * `socket`: a session's outbox, out through a WebSocket.
 //! * `server`: the accept loop; `telemetry`: logs and metrics.
 //! * `archive`: events of categories in a file.
@@ -27,6 +28,7 @@ mod health;
 mod http;
 mod longpoll;
 mod proxies;
+mod rooms;
 mod route;
 mod runtime;
 mod server;
@@ -36,6 +38,7 @@ mod telemetry;
 pub use auth::{Authenticator, ConnectRequest, Verdict};
 pub use config::Config;
 pub use node::{Builder, Node, NodeError};
+pub use pollux_protocol::{Payload, RoomMessage};
 pub use proxies::NotANetwork;
 
 /// Runs the `pollux` program on a configuration until a signal stops it.

@@ -8,7 +8,10 @@
 use crate::{
     auth::{ConnectRequest, Verdict},
     route::Route,
-    runtime::Runtime,
+    runtime::{
+        Runtime,
+        resume::{can_come_back, wanted},
+    },
 };
 use pollux_protocol::{DisconnectReason, Frame, action_cable::reply};
 use pollux_session::{Answer, Delivery, Frames, Poll};
@@ -63,8 +66,9 @@ pub(crate) enum PollAnswer {
     },
     /// The client may not open a session, or has none.
     Refused {
-        /// Why, as a line for the client.
-        line: Frame,
+        /// Why, as a line for the client. `None`: it can come back for what it
+        /// had, which it forgets when it is told anything.
+        line: Option<Frame>,
         /// Frames were lost with the session.
         gap: bool,
     },
@@ -81,6 +85,15 @@ pub(crate) enum Handled {
     Parked(Parked),
 }
 
+/// What a poll says of its session.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Claims {
+    /// The last frame the client has, if it says so.
+    pub(crate) cursor: Option<u64>,
+    /// It knows its session's `sid`, and can come back with that.
+    pub(crate) can_come_back: bool,
+}
+
 /// The poll route's logic.
 #[derive(Debug)]
 pub(crate) struct LongPoll;
@@ -89,20 +102,31 @@ impl LongPoll {
     /// Does what the request asks for.
     pub(crate) async fn handle(runtime: &Arc<Runtime>, request: PollRequest<'_>) -> Handled {
         match request.poll_id {
-            None => Self::open(runtime, &request).await,
-            Some(poll_id) => Self::poll(runtime, poll_id, request.cursor, request.body),
+            // Boxed, so that a poll that waits is not as large as an open.
+            None => Box::pin(Self::open(runtime, &request)).await,
+            Some(poll_id) => {
+                let claims = Claims {
+                    cursor: request.cursor,
+                    can_come_back: can_come_back(request.connect.query),
+                };
+                Self::poll(runtime, poll_id, claims, request.body)
+            }
         }
     }
 
     async fn open(runtime: &Arc<Runtime>, request: &PollRequest<'_>) -> Handled {
-        let verdict = runtime.authenticator.authenticate(request.connect).await;
-        let identifiers = match verdict {
-            Verdict::Accept(identifiers) => identifiers,
-            Verdict::Refuse { reason, reconnect } => {
-                runtime.metrics.failed_auths.inc();
-                let line = reply::disconnect(reason, reconnect);
-                return Handled::Answer(PollAnswer::Refused { line, gap: false });
-            }
+        let wanted = wanted(request.connect.headers, request.connect.query);
+        let earlier = runtime.restorable(wanted).await;
+        let identifiers = match &earlier {
+            Some(earlier) => earlier.identifiers(),
+            None => match runtime.authenticator.authenticate(request.connect).await {
+                Verdict::Accept(identifiers) => identifiers,
+                Verdict::Refuse { reason, reconnect } => {
+                    runtime.metrics.failed_auths.inc();
+                    let line = Some(reply::disconnect(reason, reconnect));
+                    return Handled::Answer(PollAnswer::Refused { line, gap: false });
+                }
+            },
         };
         let route = Route::of(&request.connect, &runtime.trusted_proxies);
         let route = route.unwrap_or_else(|ignored| {
@@ -114,8 +138,8 @@ impl LongPoll {
             return Handled::Answer(PollAnswer::Busy);
         };
         let session = opened.session;
+        runtime.welcome(&session, earlier).await;
         let now = runtime.clock.now();
-        session.reply(reply::welcome(&session.sid().text()), now);
         if !runtime.run_commands(&session, runtime.parse_commands(request.body)) {
             return Handled::Answer(PollAnswer::Busy);
         }
@@ -124,6 +148,7 @@ impl LongPoll {
             runtime: Arc::clone(runtime),
             poll,
             poll_id: Some(opened.poll_id),
+            can_come_back: false,
         })
     }
 
@@ -131,11 +156,15 @@ impl LongPoll {
     pub(crate) fn poll(
         runtime: &Arc<Runtime>,
         poll_id: &str,
-        cursor: Option<u64>,
+        claims: Claims,
         body: &[u8],
     ) -> Handled {
+        let Claims {
+            cursor,
+            can_come_back,
+        } = claims;
         let Some(session) = runtime.session(poll_id) else {
-            return Handled::Answer(stale(runtime, false));
+            return Handled::Answer(stale(runtime, false, can_come_back));
         };
         let now = runtime.clock.now();
         match session.arrive(cursor, now) {
@@ -145,7 +174,7 @@ impl LongPoll {
             }
             Err(reason) => {
                 let gap = reason == pollux_session::CloseReason::Overflow;
-                return Handled::Answer(stale(runtime, gap));
+                return Handled::Answer(stale(runtime, gap, can_come_back));
             }
         }
         if !runtime.run_commands(&session, runtime.parse_commands(body)) {
@@ -156,6 +185,7 @@ impl LongPoll {
             runtime: Arc::clone(runtime),
             poll,
             poll_id: None,
+            can_come_back,
         })
     }
 }
@@ -167,6 +197,7 @@ pub(crate) struct Parked {
     runtime: Arc<Runtime>,
     poll: Poll,
     poll_id: Option<String>,
+    can_come_back: bool,
 }
 
 impl Future for Parked {
@@ -208,18 +239,17 @@ impl Future for Parked {
                 }
             }
             Answer::Empty { cursor } => PollAnswer::Empty { cursor, poll_id },
-            Answer::Closed { gap } => stale(&self.runtime, gap),
+            Answer::Closed { gap } => stale(&self.runtime, gap, self.can_come_back),
         })
     }
 }
 
 /// The answer to a poll whose session is gone.
-fn stale(runtime: &Runtime, gap: bool) -> PollAnswer {
+fn stale(runtime: &Runtime, gap: bool, can_come_back: bool) -> PollAnswer {
     runtime.metrics.stale_polls.inc();
-    PollAnswer::Refused {
-        line: reply::disconnect(DisconnectReason::SessionExpired, true),
-        gap,
-    }
+    let restores = can_come_back && runtime.keeps_sessions();
+    let line = (!restores).then(|| reply::disconnect(DisconnectReason::SessionExpired, true));
+    PollAnswer::Refused { line, gap }
 }
 
 fn count(number: usize) -> u64 {

@@ -5,22 +5,25 @@ use crate::{
     auth::{Authenticator, BearerKey, Everybody, StreamPolicy},
     config::{Config, Mode, PollOverflow},
     http::{
-        self, BasicUser, BroadcastDoor, CableDoor, Category, CategoryDoor, Doors, EventDoor,
-        FOREVER, Heads, Origins, PollDoor,
+        self, ApiDoor, BasicUser, BroadcastDoor, CableDoor, Category, CategoryDoor, Doors,
+        EventDoor, FOREVER, Heads, MailboxConfig, MailboxDoor, Origins, PollDoor, Publishers,
+        RoomDoor, RoomRoutes, RoomSocketConfig,
     },
     proxies::{NotANetwork, TrustedProxies},
+    rooms::{Resolver, Rooms, RoomsConfig},
     runtime::{Parts, Runtime, voice},
     server::{Server, ServerConfig, Service},
     socket::{Precision, SocketConfig},
     telemetry::{Metrics, Throttle},
 };
+use ::http::StatusCode;
 use axum::Router;
 use base64::Engine as _;
 use pollux_broker::{
     Broker, BrokerError, Events, Keep, MemoryBroker, MemoryConfig, RedisBroker, RedisConfig,
     RedisTls,
 };
-use pollux_protocol::{Meta, Payload, Publication, StreamName, StreamVerifier};
+use pollux_protocol::{Meta, Payload, Publication, RoomMessage, StreamName, StreamVerifier};
 use pollux_session::{Overflow, PollConfig};
 use secrecy::{ExposeSecret as _, SecretString};
 use std::{
@@ -46,6 +49,9 @@ pub enum NodeError {
     /// A trusted proxy has no such address.
     #[error("failed to read the trusted proxies: {0}")]
     Proxies(#[from] NotANetwork),
+    /// A template of `room_resolver` names no field.
+    #[error("failed to read the room resolver: {0:?} names no field")]
+    Resolver(String),
     /// The file of events can't be read or written.
     #[error("failed to open the file of events, category_file: {0}")]
     File(#[from] std::io::Error),
@@ -110,6 +116,8 @@ impl Builder {
         let runtime = Runtime::new(Parts {
             poll: poll_config(&config),
             max_pending: config.ws_max_pending_size,
+            sessions_ttl: config.sessions_ttl,
+            presence_ttl: config.presence_ttl,
             max_sessions: config.max_sessions,
             max_request_size: config.poll_max_request_size,
             max_publication_size: config.max_publication_size,
@@ -119,6 +127,7 @@ impl Builder {
                 public: config.public_streams(),
                 verifier: StreamVerifier::new(config.streams_secrets()),
                 signed_whisper: config.streams_whisper,
+                signed_presence: config.streams_presence,
             },
             authenticator: authenticator.unwrap_or_else(|| Arc::new(everybody)),
             trusted_proxies: TrustedProxies::try_new(&config.trusted_proxies)?,
@@ -132,6 +141,24 @@ impl Builder {
             }
         });
         runtime.tasks.spawn(Arc::clone(&runtime).run_deadlines());
+        runtime.tasks.spawn(Arc::clone(&runtime).run_presence());
+        if runtime.keeps_sessions() {
+            runtime.tasks.spawn(Arc::clone(&runtime).run_snapshots());
+        }
+        let resolver = Resolver::parse(&config.room_resolver)
+            .map_err(|template| NodeError::Resolver(template.to_owned()))?;
+        let rooms = Arc::new(Rooms::new(
+            Arc::clone(&runtime),
+            RoomsConfig {
+                ttl: config.room_ttl,
+                buffer: config.room_buffer_size,
+                keep: Keep {
+                    limit: config.history_limit.max(config.room_buffer_size),
+                    ttl: config.history_ttl.max(config.room_ttl),
+                },
+            },
+            resolver,
+        ));
         let archive = file.map(|path| {
             let (archive, task) = Archive::start(Path::new(&path), runtime.stop.clone());
             runtime.tasks.spawn(task);
@@ -142,6 +169,7 @@ impl Builder {
             node_id,
             archive,
             runtime,
+            rooms,
         })
     }
 }
@@ -154,6 +182,7 @@ pub struct Node {
     /// Events of categories in a file, if the options name one.
     archive: Option<Archive>,
     runtime: Arc<Runtime>,
+    rooms: Arc<Rooms>,
 }
 
 impl Drop for Node {
@@ -204,6 +233,15 @@ impl Node {
     /// Publishes to a stream. `data` that is JSON text reaches clients as JSON,
     /// anything else as a string.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let node = pollux_node::Node::builder().build()?;
+    /// node.publish("chat/1", r#"{"text":"Hello"}"#).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// The stream's name is not one, or the broker did not take it; then it may
     /// be published again.
@@ -216,11 +254,82 @@ impl Node {
         Ok(self.runtime.publish(publication).await?)
     }
 
+    /// Keeps a message for the polls of a room's session, as `POST /ws/send`
+    /// with this `session_id` does; the oldest is dropped if too many wait.
+    ///
+    /// # Errors
+    /// The session's name is not one, or the broker did not take it; then it
+    /// may be pushed again.
+    pub async fn push_to(&self, session_id: &str, message: &RoomMessage) -> Result<(), NodeError> {
+        let session = StreamName::try_new(session_id)?;
+        Ok(self.rooms.push(session, message).await?)
+    }
+
+    /// Takes at most `max` messages that wait for a room's session, oldest
+    /// first. Nobody else gets them.
+    ///
+    /// # Errors
+    /// The session's name is not one, or the broker can't be reached.
+    pub async fn poll(&self, session_id: &str, max: usize) -> Result<Vec<RoomMessage>, NodeError> {
+        let session = StreamName::try_new(session_id)?;
+        let pull = self.rooms.pull(session, max);
+        if pull.max == 0 {
+            return Ok(Vec::new());
+        }
+        let loan = pull.now().await?;
+        Ok(loan.map(|loan| self.rooms.keep(loan)).unwrap_or_default())
+    }
+
+    /// Messages that wait for the polls of a room's session.
+    ///
+    /// # Errors
+    /// The session's name is not one, or the broker can't be reached.
+    pub async fn buffer_size(&self, session_id: &str) -> Result<usize, NodeError> {
+        let session = StreamName::try_new(session_id)?;
+        Ok(self.rooms.waiting(&session).await?)
+    }
+
+    /// Forgets the rooms' polling sessions that nobody has polled or pushed to
+    /// for `room_ttl`. Returns how many. What waits in them is dropped without
+    /// it; this is for those who count.
+    pub fn sweep(&self) -> usize {
+        self.rooms.sweep()
+    }
+
     /// The node's doors as a router, to merge into an application's own. A
     /// server that is not the node's can't tell it when an answer was lost on
     /// the way; clients that send their cursor lose nothing all the same.
     pub fn router(&self) -> Router {
         http::router(self.doors(true))
+    }
+
+    /// The category doors alone, for an application that puts them under paths
+    /// and checks of its own:
+    ///
+    /// ```
+    /// use axum::{Router, http::StatusCode, middleware, response::IntoResponse as _};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let node = pollux_node::Node::builder().build()?;
+    /// let doors = node.category_router().layer(middleware::from_fn(
+    ///     async |request: axum::extract::Request, next: middleware::Next| {
+    ///         let query = request.uri().query().unwrap_or_default();
+    ///         match query.contains("category=private") {
+    ///             true => StatusCode::FORBIDDEN.into_response(),
+    ///             false => next.run(request).await,
+    ///         }
+    ///     },
+    /// ));
+    /// let app: Router = Router::new().nest("/advanced", doors);
+    /// # drop(app);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// They are there whether the option `category` is on or not.
+    pub fn category_router(&self) -> Router {
+        let (paths, door) = self.categories();
+        http::category_router(&paths, door)
     }
 
     /// Serves `listeners` until `shutdown` is done, then takes leave of all
@@ -302,7 +411,11 @@ impl Node {
 
     pub(crate) fn poll_door(&self) -> Option<(String, PollDoor)> {
         let origins = Origins::new(&self.config.allowed_origins);
-        let door = PollDoor::new(Arc::clone(&self.runtime), origins);
+        let door = PollDoor::new(
+            Arc::clone(&self.runtime),
+            origins,
+            self.config.poll_compress_min_size,
+        );
         self.config
             .poll
             .then(|| (self.config.poll_path.clone(), door))
@@ -332,13 +445,33 @@ impl Node {
             runtime: Arc::clone(&self.runtime),
             origins: Origins::new(&self.config.allowed_origins),
             ping_interval: self.config.ping_interval,
+            compress: self.config.sse_compress,
         };
         self.config
             .sse
             .then(|| (self.config.sse_path.clone(), door))
     }
 
+    fn api_door(&self) -> Option<ApiDoor> {
+        let config = &self.config;
+        let open = config.mode() != Mode::Secured && config.api_key().is_none();
+        (open || config.api_key().is_some()).then(|| ApiDoor {
+            publish: BroadcastDoor {
+                runtime: Arc::clone(&self.runtime),
+                key: config.api_key().map(BearerKey::new),
+                local_only: config.mode() == Mode::Development,
+                max_size: config.max_publication_size,
+                cors: false,
+            },
+        })
+    }
+
     fn category_door(&self) -> Option<([String; 2], CategoryDoor)> {
+        let is_on = self.config.category_enabled();
+        is_on.then(|| self.categories())
+    }
+
+    fn categories(&self) -> ([String; 2], CategoryDoor) {
         let config = &self.config;
         let paths = [&config.category_path, &config.category_publish_path];
         let password = config.category_password.expose();
@@ -358,9 +491,60 @@ impl Node {
             archive: self.archive.clone(),
             heads: Heads::default(),
         };
-        config
-            .category_enabled()
-            .then(|| (paths.map(String::clone), CategoryDoor(Arc::new(door))))
+        (paths.map(String::clone), CategoryDoor(Arc::new(door)))
+    }
+
+    /// Who may publish through a dialect's door.
+    fn publishers(&self) -> Publishers {
+        let (_, door) = self.broadcast_door();
+        Publishers {
+            door,
+            origins: Origins::new(&self.config.allowed_origins),
+            open: self.config.mode() != Mode::Secured,
+        }
+    }
+
+    fn mailbox_door(&self) -> Option<([String; 2], MailboxDoor)> {
+        let config = &self.config;
+        let empty = StatusCode::from_u16(config.mailbox_timeout_status);
+        let paths = [&config.mailbox_poll_path, &config.mailbox_push_path];
+        let door = MailboxDoor {
+            runtime: Arc::clone(&self.runtime),
+            origins: Origins::new(&config.allowed_origins),
+            publishers: self.publishers(),
+            config: MailboxConfig {
+                timeout: config.mailbox_timeout,
+                timeout_status: empty.unwrap_or(StatusCode::OK),
+                capacity: config.mailbox_capacity,
+                history_limit: config.history_limit,
+                ttl: config.mailbox_ttl,
+            },
+        };
+        config.mailbox.then(|| (paths.map(Clone::clone), door))
+    }
+
+    fn room_routes(&self) -> Option<RoomRoutes> {
+        let config = &self.config;
+        config.room.then(|| RoomRoutes {
+            door: RoomDoor {
+                rooms: Arc::clone(&self.rooms),
+                origins: Origins::new(&config.allowed_origins),
+                publishers: self.publishers(),
+                wait: config.room_wait,
+                max_wait: config.room_max_wait,
+                socket: RoomSocketConfig {
+                    ping_interval: config.room_ping_interval,
+                    idle_timeout: config.room_idle_timeout,
+                    write_timeout: config.ws_write_timeout,
+                    max_message_size: config.max_message_size,
+                    max_pending: config.ws_max_pending_size,
+                },
+            },
+            poll: config.room_poll_path.clone(),
+            send: config.room_send_path.clone(),
+            sockets: config.room_path.clone(),
+            history: config.room_history,
+        })
     }
 
     fn broadcast_door(&self) -> (String, BroadcastDoor) {
@@ -379,6 +563,9 @@ impl Node {
             poll: self.poll_door(),
             cable: self.cable_door(),
             events: self.event_door(),
+            mailbox: self.mailbox_door(),
+            room: self.room_routes(),
+            api: self.api_door(),
             category: self.category_door(),
             broadcast: with_broadcast.then(|| self.broadcast_door()),
             runtime: Arc::clone(&self.runtime),

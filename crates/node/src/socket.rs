@@ -8,7 +8,7 @@ mod pace;
 
 pub(crate) use pace::{Pace, Pings, Precision, SocketConfig};
 
-use crate::runtime::Runtime;
+use crate::runtime::{Runtime, resume::Restorable};
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
 use futures_util::SinkExt as _;
 use pollux_protocol::{DisconnectReason, Frame, action_cable::reply};
@@ -33,6 +33,8 @@ const INVALID: u16 = 1007;
 pub(crate) struct Socket {
     pub(crate) runtime: Arc<Runtime>,
     pub(crate) session: Arc<Session>,
+    /// What the client had before, if it came back for it.
+    pub(crate) earlier: Option<Restorable>,
     pub(crate) pace: Pace,
 }
 
@@ -62,7 +64,9 @@ pub(crate) async fn refuse(mut stream: WebSocket, farewell: Frame, within: Durat
 
 impl Socket {
     /// Serves the client until it leaves or is sent away.
-    pub(crate) async fn run(self, mut stream: WebSocket) {
+    pub(crate) async fn run(mut self, mut stream: WebSocket) {
+        let earlier = self.earlier.take();
+        self.runtime.welcome(&self.session, earlier).await;
         let sockets = &self.runtime.sockets;
         sockets.fetch_add(1, Ordering::Relaxed);
         let end = self.serve(&mut stream).await;
@@ -205,7 +209,7 @@ impl Socket {
 }
 
 /// Says goodbye, and reads what the client still had to say.
-async fn close(stream: &mut WebSocket, code: u16, reason: &'static str) {
+pub(crate) async fn close(stream: &mut WebSocket, code: u16, reason: &'static str) {
     let goodbye = CloseFrame {
         code,
         reason: Utf8Bytes::from_static(reason),
@@ -216,7 +220,7 @@ async fn close(stream: &mut WebSocket, code: u16, reason: &'static str) {
 }
 
 /// A frame as a message. Shares the frame's bytes.
-fn text_of(frame: &Frame) -> Option<Utf8Bytes> {
+pub(crate) fn text_of(frame: &Frame) -> Option<Utf8Bytes> {
     Utf8Bytes::try_from(frame.json()).ok()
 }
 

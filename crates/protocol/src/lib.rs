@@ -18,6 +18,8 @@ mod jsonl;
 
 pub mod action_cable;
 
+pub mod room;
+
 mod signed_stream;
 
 pub mod sse;
@@ -37,4 +39,5 @@ pub use payload::Payload;
 pub use position::{Epoch, Offset, Position};
 pub use publication::{Meta, Publication};
 pub use publication_error::{PublicationError, PublicationErrorKind};
+pub use room::{RoomError, RoomMessage, SendRequest};
 pub use signed_stream::{SignedStreamError, StreamVerifier, derived_key};

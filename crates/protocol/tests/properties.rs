@@ -3,8 +3,8 @@
 use pollux_protocol::action_cable::reply;
 use pollux_protocol::{
     Channel, Command, DisconnectReason, Epoch, Frame, HistoryRequest, IDENTIFIER_MAX, Identifier,
-    Inbound, Meta, Offset, Payload, Position, Publication, RemoteDisconnect, StreamName, StreamRef,
-    StreamVerifier,
+    Inbound, Meta, Offset, Payload, Position, PresenceRequest, Publication, RemoteDisconnect,
+    StreamName, StreamRef, StreamVerifier,
     category::{self, Cursor, Event, EventId, Place, PollQuery, PublishRequest, StoredEvent},
     lines,
 };
@@ -132,13 +132,29 @@ fn history() -> impl Strategy<Value = HistoryRequest> {
         })
 }
 
+fn presence() -> impl Strategy<Value = PresenceRequest> {
+    (text(), payload())
+        .prop_filter("an id is never empty", |(id, _)| !id.is_empty())
+        .prop_map(|(id, info)| PresenceRequest { id, info })
+}
+
 fn command() -> impl Strategy<Value = Command> {
     prop_oneof![
-        (identifier(), option::of(history())).prop_map(|(identifier, history)| {
-            Command::Subscribe {
+        (identifier(), option::of(history()), option::of(presence())).prop_map(
+            |(identifier, history, presence)| Command::Subscribe {
                 identifier,
                 history,
+                presence,
             }
+        ),
+        (identifier(), presence()).prop_map(|(identifier, presence)| Command::Join {
+            identifier,
+            presence
+        }),
+        identifier().prop_map(|identifier| Command::Leave { identifier }),
+        (identifier(), any::<bool>()).prop_map(|(identifier, records)| Command::Presence {
+            identifier,
+            records
         }),
         identifier().prop_map(|identifier| Command::Unsubscribe { identifier }),
         (identifier(), text()).prop_map(|(identifier, data)| Command::Message { identifier, data }),
@@ -161,10 +177,14 @@ fn encode(command: &Command) -> String {
         | Command::Unsubscribe { identifier }
         | Command::Message { identifier, .. }
         | Command::History { identifier, .. }
+        | Command::Join { identifier, .. }
+        | Command::Leave { identifier }
+        | Command::Presence { identifier, .. }
         | Command::Whisper { identifier, .. } => line["identifier"] = identifier.as_str().into(),
         Command::Ping | Command::Pong => {}
     }
     match command {
+        Command::Presence { records, .. } => line["data"] = json!({"return_records": records}),
         Command::Message { data, .. } => line["data"] = data.as_str().into(),
         Command::Subscribe {
             history: Some(history),
@@ -186,7 +206,20 @@ fn encode(command: &Command) -> String {
         }
         _ => {}
     }
-    line.to_string()
+    match command {
+        Command::Join { presence, .. }
+        | Command::Subscribe {
+            presence: Some(presence),
+            ..
+        } => {
+            // Through a `Value` the numbers' texts could change.
+            let mut text = line.to_string();
+            text.truncate(text.len() - 1);
+            let (id, info) = (json!(presence.id), presence.info.as_str());
+            format!("{text},\"presence\":{{\"id\":{id},\"info\":{info}}}}}")
+        }
+        _ => line.to_string(),
+    }
 }
 
 fn frame() -> impl Strategy<Value = Frame> {

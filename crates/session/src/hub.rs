@@ -80,6 +80,12 @@ impl Hub {
         groups.flat_map(IndexMap::values).cloned().collect()
     }
 
+    /// Whether anybody listens to a stream.
+    #[must_use]
+    pub fn has_subscribers(&self, stream: &StreamName) -> bool {
+        self.shard(stream).lock().contains_key(stream)
+    }
+
     /// A copy of a stream's subscribers, made under one short lock.
     #[must_use]
     pub fn subscribers(&self, stream: &StreamName) -> FanOut {

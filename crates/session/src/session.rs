@@ -40,6 +40,8 @@ pub struct Shared {
     pub config: PollConfig,
     /// The wheel, of all sessions of the node.
     pub deadlines: Arc<Deadlines>,
+    /// Their clients may come back for what they had.
+    pub resumable: bool,
 }
 
 /// One client. See the module's head.
@@ -140,8 +142,15 @@ impl Session {
         }
     }
 
+    /// Whether the client may come back for what it had.
+    #[must_use]
+    pub fn is_resumable(&self) -> bool {
+        self.shared.resumable
+    }
+
     /// The connection identifiers, if the session has any but its `sid`.
-    pub(crate) fn named_identifiers(&self) -> Option<&str> {
+    #[must_use]
+    pub fn named_identifiers(&self) -> Option<&str> {
         self.identifiers.as_deref()
     }
 

@@ -21,6 +21,9 @@ pub struct Subscription {
     confirmed_by: Option<u64>,
     /// When that frame reached the socket.
     confirmed_at: Option<Time>,
+    /// It was taken over from an earlier session, and this one's client was
+    /// told so all at once. One that asks for it again has not understood.
+    restored: bool,
     /// Frames that arrived while history is being read; `None` when live.
     hold: Option<Box<Hold>>,
     /// What a replay covered, until live delivery has passed it: a publication
@@ -132,7 +135,12 @@ impl Subscriptions {
             let lost = known
                 .confirmed_at
                 .is_some_and(|at| now.since(at) > RECONFIRM_AFTER);
-            return if lost { Begin::Reconfirm } else { Begin::Known };
+            let unsaid = known.restored && known.confirmed_by.is_none();
+            return if lost || unsaid {
+                Begin::Reconfirm
+            } else {
+                Begin::Known
+            };
         }
         if self.list.len() >= max {
             return Begin::TooMany;
@@ -148,10 +156,24 @@ impl Subscriptions {
             stream: stream.clone(),
             confirmed_by: None,
             confirmed_at: None,
+            restored: false,
             hold: Some(Box::default()),
             covered: None,
         });
         Begin::New
+    }
+
+    /// The last subscription comes from an earlier session.
+    pub(crate) fn mark_restored(&mut self, identifier: &Identifier) {
+        let mut known = self.list.iter_mut().rev();
+        if let Some(known) = known.find(|known| known.identifier == *identifier) {
+            known.restored = true;
+        }
+    }
+
+    /// What is there, whether it is confirmed or not.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Subscription> {
+        self.list.iter()
     }
 
     pub(crate) fn find(&self, identifier: &Identifier) -> Option<&Subscription> {

@@ -165,14 +165,20 @@ impl Cable {
     /// # Errors
     /// None came.
     pub async fn frame(&mut self) -> Result<Value> {
-        loop {
-            match self.next().await? {
-                Said::Frame(frame) if frames::kind(&frame) == "ping" => {}
-                Said::Frame(frame) => return Ok(frame),
-                Said::Ping => {}
-                said @ Said::Close(..) => bail!("closed: {said:?}"),
+        let frame = async {
+            loop {
+                match self.next().await? {
+                    Said::Frame(frame) if frames::kind(&frame) == "ping" => {}
+                    Said::Frame(frame) => return Ok(frame),
+                    Said::Ping => {}
+                    said @ Said::Close(..) => bail!("closed: {said:?}"),
+                }
             }
-        }
+        };
+        // Pings may come for ever.
+        timeout(PATIENCE, frame)
+            .await
+            .context("nothing but pings")?
     }
 
     /// So many messages.

@@ -6,6 +6,7 @@
 //! * [`Gate`] is a way between two processes that can be closed.
 //! * [`RedisClient`] publishes at speed and says what is certain about a command that failed.
 //! * [`Connection`] is an HTTP/1.1 client that hides nothing and misbehaves on demand.
+//! * [`Http2`] is a client with many requests on one connection.
 //! * [`Poller`] is a long-poll client with a [`Fault`] for every way to lose an answer.
 //! * [`Continuity`] says exactly what a reader lost, got twice or got out of order.
 //! * [`Traffic`] keeps publishers and readers busy while a test breaks things.
@@ -18,6 +19,7 @@ mod events;
 pub mod frames;
 mod gate;
 mod http;
+mod http2;
 mod memory;
 mod metrics;
 mod nginx;
@@ -34,6 +36,7 @@ pub use continuity::{Continuity, Finding, Report};
 pub use events::{Event, EventStream};
 pub use gate::Gate;
 pub use http::{Connection, Request, Response};
+pub use http2::{Http2, Http2Stream};
 pub use metrics::Metrics;
 pub use nginx::{Nginx, NginxBuilder, Upstream};
 pub use node::{Node, NodeBuilder, free_port, run};

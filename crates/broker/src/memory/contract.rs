@@ -245,13 +245,14 @@ impl Broker for MemoryBroker {
         stream: &'a StreamName,
         sessions: Vec<String>,
         ttl: Duration,
-    ) -> BoxFuture<'a, Result<(), BrokerError>> {
+    ) -> BoxFuture<'a, Result<Vec<String>, BrokerError>> {
         Box::pin(async move {
             let mut presence = self.presence.lock().await;
-            for id in presence.touch(stream, &sessions, ttl, Instant::now()) {
+            let (gone, unknown) = presence.touch(stream, sessions, ttl, Instant::now());
+            for id in gone {
                 self.announce(left(stream, &id)).await?;
             }
-            Ok(())
+            Ok(unknown)
         })
     }
 

@@ -42,6 +42,9 @@ pub(super) struct Log {
     /// How long entries are kept, as the last publication wanted it.
     ttl: Duration,
     entries: VecDeque<Kept>,
+    /// The last one that left because it was read once: up to here entries may
+    /// be missing that were not trimmed.
+    removed: u64,
     /// Groups of readers that compete: most streams have none.
     queues: Vec<(Group, Queue)>,
 }
@@ -55,6 +58,7 @@ impl Log {
             last_write: now,
             ttl,
             entries: VecDeque::new(),
+            removed: 0,
             queues: Vec::new(),
         }
     }
@@ -147,7 +151,7 @@ impl Log {
                     .entries
                     .front()
                     .map_or(self.last + 1, |entry| entry.offset);
-                if offset + 1 < kept_from {
+                if offset + 1 < kept_from && self.removed <= offset {
                     return Err(HistoryError::Truncated);
                 }
                 self.entries.partition_point(|entry| entry.offset <= offset)
@@ -209,15 +213,17 @@ impl Log {
         now: Instant,
     ) -> usize {
         let (queue, entries, epoch, _) = self.queue(group);
-        let mut freed = 0;
+        let (mut freed, mut removed) = (0, 0);
         for position in positions.iter().filter(|position| position.epoch == *epoch) {
             let offset = position.offset.get();
             let at = find(entries, offset);
             queue.settle(offset, outcome, at.is_some(), now);
             if let (Group::Once, Outcome::Arrived, Some(at)) = (group, outcome, at) {
                 freed += entries.remove(at).as_ref().map_or(0, size);
+                removed = removed.max(offset);
             }
         }
+        self.removed = self.removed.max(removed);
         freed
     }
 

@@ -54,22 +54,25 @@ impl Presence {
         left
     }
 
-    /// The ids that have left because nobody touched their sessions.
+    /// The ids that have left because nobody touched their sessions, and those
+    /// of the given sessions that are not known.
     pub(super) fn touch(
         &mut self,
         stream: &StreamName,
-        sessions: &[String],
+        mut sessions: Vec<String>,
         ttl: Duration,
         now: Instant,
-    ) -> Vec<String> {
+    ) -> (Vec<String>, Vec<String>) {
         let Some(room) = self.streams.get_mut(stream) else {
-            return Vec::new();
+            return (Vec::new(), sessions);
         };
-        for session in sessions {
-            if let Some((_, until)) = room.sessions.get_mut(session) {
+        sessions.retain(|session| match room.sessions.get_mut(session) {
+            Some((_, until)) => {
                 *until = now + ttl;
+                false
             }
-        }
+            None => true,
+        });
         let over = room.sessions.iter().filter(|(_, (_, until))| *until <= now);
         let over: Vec<String> = over.map(|(session, _)| session.clone()).collect();
         let left = over
@@ -79,7 +82,7 @@ impl Presence {
         if room.sessions.is_empty() {
             self.streams.remove(stream);
         }
-        left
+        (left, sessions)
     }
 
     pub(super) fn present(&self, stream: &StreamName, now: Instant) -> Vec<PresenceRequest> {

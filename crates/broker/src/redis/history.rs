@@ -61,7 +61,7 @@ pub(super) async fn read(
         } else if page
             .entries
             .first()
-            .is_some_and(|entry| entry.offset != from)
+            .is_some_and(|entry| entry.offset != from && page.removed < from)
         {
             // It was trimmed between two pages.
             return Err(HistoryError::Truncated);
@@ -112,7 +112,7 @@ fn check(page: &Page, since: &Since, from: u64) -> Result<(), HistoryError> {
         return Err(HistoryError::Beyond);
     }
     let first = page.entries.first().map(|entry| entry.offset);
-    let is_whole = offset == page.last || first == Some(from);
+    let is_whole = offset == page.last || first == Some(from) || page.removed >= from;
     if is_whole {
         Ok(())
     } else {

@@ -1,5 +1,6 @@
 //! What things are called in Redis.
 
+use crate::queue::Group;
 use pollux_protocol::StreamName;
 
 /// Slots of a Redis Cluster.
@@ -32,6 +33,31 @@ impl Names {
     /// The key of what a stream remembers of the intake's entries.
     pub(super) fn sources(&self, stream: &StreamName) -> String {
         format!("{}:{{{stream}}}:sources", self.prefix)
+    }
+
+    /// What readers of a group have borrowed.
+    pub(super) fn lent(&self, stream: &StreamName, group: Group) -> String {
+        format!("{}:{{{stream}}}:{}:lent", self.prefix, group.name())
+    }
+
+    /// Readers of a group that wait.
+    pub(super) fn waiting(&self, stream: &StreamName, group: Group) -> String {
+        format!("{}:{{{stream}}}:{}:waiting", self.prefix, group.name())
+    }
+
+    /// Who is present in a stream.
+    pub(super) fn presence(&self, stream: &StreamName) -> String {
+        format!("{}:{{{stream}}}:presence", self.prefix)
+    }
+
+    /// Until when they are.
+    pub(super) fn presence_until(&self, stream: &StreamName) -> String {
+        format!("{}:{{{stream}}}:presence:until", self.prefix)
+    }
+
+    /// What is kept of a session.
+    pub(super) fn session(&self, id: &str) -> String {
+        format!("{}:session:{{{id}}}", self.prefix)
     }
 
     /// The stream of a channel.

@@ -1,7 +1,10 @@
 //! What the scripts answer, as values.
 
 use super::state::{Placed, Reading};
-use crate::broker::BrokerError;
+use crate::{
+    broker::BrokerError,
+    queue::{Entry as Taking, Taken},
+};
 use ::redis::Value;
 use pollux_protocol::{Epoch, Offset, Position, Publication, Source, Stamp, StreamName};
 use std::sync::Arc;
@@ -23,6 +26,8 @@ pub(super) struct Page {
     pub(super) epoch: Epoch,
     pub(super) last: u64,
     pub(super) entries: Vec<Entry>,
+    /// Up to here entries may be missing that were read once.
+    pub(super) removed: u64,
 }
 
 /// Reads the answer of the read script, which was asked for `count` entries.
@@ -68,10 +73,11 @@ pub(super) fn reading(
 pub(super) fn page(stream: &StreamName, answer: &Value) -> Result<Option<Page>, BrokerError> {
     match list(answer)? {
         [] => Ok(None),
-        [epoch, offset, entries] => Ok(Some(Page {
+        [epoch, offset, entries, removed] => Ok(Some(Page {
             epoch: Epoch::new(text(epoch)?),
             last: number(offset)?,
             entries: entries_of(stream, entries)?,
+            removed: number(removed)?,
         })),
         _ => Err(strange()),
     }
@@ -88,6 +94,31 @@ pub(super) fn position(answer: &Value) -> Result<Option<Position>, BrokerError> 
         epoch: Epoch::new(text(epoch)?),
         offset: Offset::new(offset),
     }))
+}
+
+/// Reads the answer of the take script: what was taken, and how many
+/// publications were passed over.
+pub(super) fn taken(stream: &StreamName, answer: &Value) -> Result<Taken, BrokerError> {
+    let [epoch, dropped, entries] = list(answer)? else {
+        return Err(strange());
+    };
+    let epoch = Epoch::new(text(epoch)?);
+    let entries = entries_of(stream, entries)?.into_iter();
+    // What is no publication was put there by hand; it is taken, and that is it.
+    let entries = entries.filter_map(|entry| {
+        Some(Taking {
+            position: Position {
+                epoch: epoch.clone(),
+                offset: Offset::new(entry.offset),
+            },
+            time: entry.time,
+            publication: entry.publication?,
+        })
+    });
+    Ok(Taken {
+        entries: entries.collect(),
+        dropped: number(dropped)?,
+    })
 }
 
 fn entries_of(stream: &StreamName, entries: &Value) -> Result<Vec<Entry>, BrokerError> {

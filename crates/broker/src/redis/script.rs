@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 const VERSION: u32 = 1;
 
 const PUBLISH: &str = include_str!("scripts/publish.lua");
+const QUEUE: &str = include_str!("scripts/queue.lua");
+const PRESENCE: &str = include_str!("scripts/presence.lua");
 
 /// A script that nodes call.
 #[derive(Debug)]
@@ -94,12 +96,23 @@ pub(super) struct Scripts {
     pub(super) release: Script,
     pub(super) set_aside: Script,
     pub(super) finish: Script,
+    pub(super) offer: Script,
+    pub(super) take: Script,
+    pub(super) claim: Script,
+    pub(super) settle: Script,
+    pub(super) backlog: Script,
+    pub(super) enter: Script,
+    pub(super) exit: Script,
+    pub(super) touch: Script,
+    pub(super) present: Script,
     pub(super) library: Library,
 }
 
 impl Scripts {
     pub(super) fn new(config: &RedisConfig, verb: &str) -> Self {
         let with_publish = |footer: &str| Script::new(format!("{PUBLISH}\n{footer}"));
+        let with_queue = |footer: &str| Script::new(format!("{QUEUE}\n{footer}"));
+        let with_presence = |footer: &str| Script::new(format!("{PRESENCE}\n{footer}"));
         Self {
             publish: with_publish(include_str!("scripts/publish_eval.lua")),
             intake: with_publish(include_str!("scripts/intake_eval.lua")),
@@ -109,6 +122,15 @@ impl Scripts {
             release: Script::new(include_str!("scripts/release.lua").to_owned()),
             set_aside: Script::new(include_str!("scripts/set_aside.lua").to_owned()),
             finish: Script::new(include_str!("scripts/finish.lua").to_owned()),
+            offer: with_publish(&format!("{QUEUE}\n{}", include_str!("scripts/offer.lua"))),
+            take: with_queue(include_str!("scripts/take.lua")),
+            claim: with_queue(include_str!("scripts/claim.lua")),
+            settle: with_queue(include_str!("scripts/settle.lua")),
+            backlog: with_queue(include_str!("scripts/backlog.lua")),
+            enter: with_presence(include_str!("scripts/enter.lua")),
+            exit: with_presence(include_str!("scripts/exit.lua")),
+            touch: with_presence(include_str!("scripts/touch.lua")),
+            present: with_presence(include_str!("scripts/present.lua")),
             library: Library::new(config, verb),
         }
     }

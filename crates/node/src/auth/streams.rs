@@ -13,6 +13,9 @@ pub(crate) struct StreamPolicy {
     /// Subscribers of signed streams may whisper. Those of public ones may
     /// always.
     pub(crate) signed_whisper: bool,
+    /// Subscribers of signed streams may be present in them. Those of public
+    /// ones may always.
+    pub(crate) signed_presence: bool,
 }
 
 /// What an identifier's subscription may do.
@@ -22,6 +25,8 @@ pub(crate) struct Permission {
     pub(crate) stream: StreamName,
     /// Whether it may send whispers to it.
     pub(crate) whisper: bool,
+    /// Whether it may be present in it, and ask who is.
+    pub(crate) presence: bool,
 }
 
 impl StreamPolicy {
@@ -31,12 +36,14 @@ impl StreamPolicy {
             Channel::PubSub(StreamRef::Public(stream)) if self.public => Some(Permission {
                 stream,
                 whisper: true,
+                presence: true,
             }),
             Channel::PubSub(StreamRef::Signed(signed)) => {
                 let stream = self.verifier.as_ref()?.verify(&signed).ok()?;
                 Some(Permission {
                     stream,
                     whisper: self.signed_whisper,
+                    presence: self.signed_presence,
                 })
             }
             Channel::PubSub(StreamRef::Public(_)) | Channel::Other => None,

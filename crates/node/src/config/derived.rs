@@ -12,6 +12,9 @@ use super::{
 /// Where publishing without a key goes when it may not share the main port.
 pub const OPEN_BROADCAST_PORT: u16 = 8090;
 
+/// The phrase from which the key of the REST API is derived.
+const API_KEY_PHRASE: &str = "api-cable";
+
 /// The phrase from which the broadcast key is derived, so that it differs from other keys of
 /// the same secret. Publishers derive it too.
 const BROADCAST_KEY_PHRASE: &str = "broadcast-cable";
@@ -82,6 +85,19 @@ impl Config {
             Secret::Absent => self.secret.expose().map(|secret| {
                 pollux_protocol::derived_key(secret.as_bytes(), BROADCAST_KEY_PHRASE)
             }),
+            Secret::Cleared => None,
+            Secret::Set(key) => Some(key.expose_secret().to_owned()),
+        }
+    }
+
+    /// The key of the REST API, if it asks for one.
+    pub fn api_key(&self) -> Option<String> {
+        match &self.api_secret {
+            Secret::Absent if self.public => None,
+            Secret::Absent => self
+                .secret
+                .expose()
+                .map(|secret| pollux_protocol::derived_key(secret.as_bytes(), API_KEY_PHRASE)),
             Secret::Cleared => None,
             Secret::Set(key) => Some(key.expose_secret().to_owned()),
         }

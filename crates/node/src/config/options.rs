@@ -8,8 +8,8 @@ use super::spec::{
     Kind::{Bool, Bytes, Choice, List, Millis, Number, Port, Seconds, Secret, Text, Url},
     OptionSpec,
     Section::{
-        Broadcasting, Broker, Category, Limits, LongPolling, Operations, Redis, Server, Sse,
-        Streams, WebSocket,
+        Broadcasting, Broker, Category, Limits, LongPolling, Mailbox, Operations, Redis, Room,
+        Server, Sse, Streams, WebSocket,
     },
     row,
 };
@@ -211,6 +211,14 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
          the session. More than 0.",
     ),
     row(
+        LongPolling,
+        "poll_compress_min_size",
+        Bytes,
+        "1024",
+        "Answers to polls of at least this many bytes are compressed with gzip for clients whose \
+         Accept-Encoding asks for it. 0: none are.",
+    ),
+    row(
         WebSocket,
         "websocket",
         Bool,
@@ -291,6 +299,14 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         Text,
         "/events",
         "Path of the event streams.",
+    ),
+    row(
+        Sse,
+        "sse_compress",
+        Bool,
+        "false",
+        "Compress event streams with gzip for clients whose Accept-Encoding asks for it, as every \
+         browser's does. Each open stream then takes several times the memory.",
     ),
     row(
         Category,
@@ -378,6 +394,148 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
          Empty: none.",
     ),
     row(
+        Mailbox,
+        "mailbox",
+        Bool,
+        "true",
+        "Serve mailboxes: raw bytes for one recipient, taken by one poll.",
+    ),
+    row(
+        Mailbox,
+        "mailbox_poll_path",
+        Text,
+        "/poll",
+        "Path where recipients wait.",
+    ),
+    row(
+        Mailbox,
+        "mailbox_push_path",
+        Text,
+        "/push",
+        "Path that takes messages for recipients.",
+    ),
+    row(
+        Mailbox,
+        "mailbox_timeout",
+        Seconds,
+        "30s",
+        "How long a recipient's poll is held when there is nothing for it. More than 0, and less \
+         than the read timeout of any proxy in front.",
+    ),
+    row(
+        Mailbox,
+        "mailbox_timeout_status",
+        Number,
+        "200",
+        "Status of the empty answer after that time: 200 or 204. Clients that ask for exactly 200 stop for \
+         good at 204.",
+    ),
+    row(
+        Mailbox,
+        "mailbox_capacity",
+        Number,
+        "0",
+        "Messages that may wait for a recipient who is away; one more is answered with 503. 0: \
+         there must be a poll that waits.",
+    ),
+    row(
+        Mailbox,
+        "mailbox_ttl",
+        Seconds,
+        "3600s",
+        "How long a mailbox is kept after the last message came. More than 0.",
+    ),
+    row(
+        Room,
+        "room",
+        Bool,
+        "true",
+        "Serve rooms: typed JSON messages by polls and WebSocket.",
+    ),
+    row(
+        Room,
+        "room_poll_path",
+        Text,
+        "/ws/poll",
+        "Path where messages of a room are fetched.",
+    ),
+    row(
+        Room,
+        "room_send_path",
+        Text,
+        "/ws/send",
+        "Path that takes messages for rooms.",
+    ),
+    row(
+        Room,
+        "room_path",
+        List,
+        "/ws",
+        "Paths of the rooms' WebSocket, separated by commas.",
+    ),
+    row(
+        Room,
+        "room_resolver",
+        List,
+        "room:{room}",
+        "Which stream a message goes to: the first of these whose field the message has, else \
+         broadcast. A field in braces is room, type, id, kind or payload.<name>; what stands \
+         around it is kept.",
+    ),
+    row(
+        Room,
+        "room_ttl",
+        Seconds,
+        "60s",
+        "How long messages wait for a room that nobody polls and nobody sends to. More than 0.",
+    ),
+    row(
+        Room,
+        "room_buffer_size",
+        Number,
+        "256",
+        "Messages that may wait for the polls of a room; the oldest are dropped. 0: none wait.",
+    ),
+    row(
+        Room,
+        "room_wait",
+        Seconds,
+        "0s",
+        "How long a poll is held when there is nothing and it does not say (wait=<seconds>). 0: \
+         it is answered at once.",
+    ),
+    row(
+        Room,
+        "room_max_wait",
+        Seconds,
+        "30s",
+        "The longest a poll may ask to be held. Less than the read timeout of any proxy in front. \
+         0: every poll is answered at once.",
+    ),
+    row(
+        Room,
+        "room_ping_interval",
+        Seconds,
+        "30s",
+        "Time between two pings of a room's WebSocket. 0: no pings.",
+    ),
+    row(
+        Room,
+        "room_idle_timeout",
+        Seconds,
+        "60s",
+        "How long a room's WebSocket may be silent, pongs included, before it is closed. 0: for \
+         ever.",
+    ),
+    row(
+        Room,
+        "room_history",
+        Bool,
+        "false",
+        "Let clients read what a room's stream has in history: /rooms/<room>/messages and \
+         /replay/<id>.",
+    ),
+    row(
         Streams,
         "public_streams",
         Bool,
@@ -401,6 +559,14 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         "Let clients send to the other subscribers of a stream without a backend (whisper).",
     ),
     row(
+        Streams,
+        "streams_presence",
+        Bool,
+        "true",
+        "Let subscribers of signed streams be present in them, and ask who is. Those of public \
+         streams always may.",
+    ),
+    row(
         Broadcasting,
         "broadcast_key",
         Secret,
@@ -409,6 +575,15 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
          key, and then publishing is open on a port of its own.",
     )
     .alias(&["http_broadcast_secret"]),
+    row(
+        Broadcasting,
+        "api_secret",
+        Secret,
+        "",
+        "Key of the REST API (/api/publish, /api/presence/<stream>/users), sent as a bearer token. \
+         Absent: derived from secret. \"none\", or neither: the API is there only in development \
+         and public mode, and open.",
+    ),
     row(
         Broadcasting,
         "http_broadcast_path",
@@ -453,6 +628,21 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         Seconds,
         "300s",
         "How long history is kept after a stream's last publication. More than 0.",
+    ),
+    row(
+        Broker,
+        "sessions_ttl",
+        Seconds,
+        "300s",
+        "How long a client that lost its connection can come back by its session id and find its \
+         subscriptions. 0: not at all.",
+    ),
+    row(
+        Broker,
+        "presence_ttl",
+        Seconds,
+        "15s",
+        "How long a client stays present after its connection was lost. More than 0.",
     ),
     row(
         Broker,

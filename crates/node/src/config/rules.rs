@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::proxies::TrustedProxies;
+use crate::{proxies::TrustedProxies, rooms::Resolver};
 
 use super::{
     derived::Mode,
@@ -36,6 +36,19 @@ impl Config {
     pub(super) fn broken_values(&self) -> Vec<Rule> {
         let mut broken = self.not_positive();
         broken.extend(self.broken_texts());
+        if let Err(template) = Resolver::parse(&self.room_resolver) {
+            let reason = "names no field: room, type, id, kind or payload.<name>, in braces";
+            broken.push(Rule::new(
+                "room_resolver",
+                format!("holds {template:?}, which {reason}"),
+            ));
+        }
+        if !matches!(self.mailbox_timeout_status, 200 | 204) {
+            broken.push(Rule::new(
+                "mailbox_timeout_status",
+                "must be 200 or 204".to_owned(),
+            ));
+        }
         if self.workers > WORKERS_MAX {
             broken.push(Rule::new(
                 "workers",
@@ -125,7 +138,11 @@ impl Config {
             ("poll_keepalive_timeout", self.poll_keepalive_timeout),
             ("poll_write_timeout", self.poll_write_timeout),
             ("ws_write_timeout", self.ws_write_timeout),
+            ("mailbox_timeout", self.mailbox_timeout),
+            ("mailbox_ttl", self.mailbox_ttl),
+            ("room_ttl", self.room_ttl),
             ("history_ttl", self.history_ttl),
+            ("presence_ttl", self.presence_ttl),
             ("redis_keepalive_interval", self.redis_keepalive_interval),
             ("redis_check_interval", self.redis_check_interval),
             (
@@ -224,6 +241,8 @@ impl Config {
             "path" => self.websocket,
             "sse_path" => self.sse,
             "category_path" | "category_publish_path" => self.category_enabled(),
+            "mailbox_poll_path" | "mailbox_push_path" => self.mailbox,
+            "room_poll_path" | "room_send_path" | "room_path" => self.room,
             "http_broadcast_path" => !elsewhere,
             _ => true,
         });
@@ -247,6 +266,10 @@ impl Config {
             ("sse_path", Some(&self.sse_path)),
             ("category_path", Some(&self.category_path)),
             ("category_publish_path", Some(&self.category_publish_path)),
+            ("mailbox_poll_path", Some(&self.mailbox_poll_path)),
+            ("mailbox_push_path", Some(&self.mailbox_push_path)),
+            ("room_poll_path", Some(&self.room_poll_path)),
+            ("room_send_path", Some(&self.room_send_path)),
             ("http_broadcast_path", Some(&self.http_broadcast_path)),
             ("health_path", Some(&self.health_path)),
             ("ready_path", Some(&self.ready_path)),
@@ -255,6 +278,7 @@ impl Config {
         .into_iter()
         .filter_map(|(option, path)| Some((option, path?)))
         .chain(self.path.iter().map(|path| ("path", path.as_str())))
+        .chain(self.room_path.iter().map(|path| ("room_path", &**path)))
     }
 }
 

@@ -74,6 +74,8 @@ pub struct Config {
     /// An answer of which no byte moves for this long is given up.
     #[serde(deserialize_with = "millis")]
     pub poll_write_timeout: Duration,
+    /// Answers of at least this many bytes are compressed on request; 0 means none.
+    pub poll_compress_min_size: usize,
 
     /// Whether clients are served by WebSocket.
     pub websocket: bool,
@@ -101,6 +103,8 @@ pub struct Config {
     pub sse: bool,
     /// Path of the event streams.
     pub sse_path: String,
+    /// Whether event streams are compressed on request.
+    pub sse_compress: bool,
 
     /// Whether categories can be polled; see [`Config::category_enabled`].
     pub category: Category,
@@ -129,6 +133,53 @@ pub struct Config {
     #[serde(deserialize_with = "text_or_absent")]
     pub category_file: Option<String>,
 
+    /// Whether mailboxes are served.
+    pub mailbox: bool,
+    /// Path where recipients wait.
+    pub mailbox_poll_path: String,
+    /// Path that takes messages for recipients.
+    pub mailbox_push_path: String,
+    /// How long a recipient's poll is held.
+    #[serde(deserialize_with = "millis")]
+    pub mailbox_timeout: Duration,
+    /// Status of the empty answer after that time: 200 or 204.
+    pub mailbox_timeout_status: u16,
+    /// Messages that may wait for a recipient who is away.
+    pub mailbox_capacity: usize,
+    /// How long a mailbox is kept after the last message.
+    #[serde(deserialize_with = "millis")]
+    pub mailbox_ttl: Duration,
+
+    /// Whether rooms are served.
+    pub room: bool,
+    /// Path where messages of a room are fetched.
+    pub room_poll_path: String,
+    /// Path that takes messages for rooms.
+    pub room_send_path: String,
+    /// Paths of the rooms' WebSocket.
+    pub room_path: Vec<String>,
+    /// Which stream a message goes to.
+    pub room_resolver: Vec<String>,
+    /// How long messages wait for a room without life.
+    #[serde(deserialize_with = "millis")]
+    pub room_ttl: Duration,
+    /// Messages that may wait for the polls of a room.
+    pub room_buffer_size: usize,
+    /// How long a poll is held that does not say.
+    #[serde(deserialize_with = "millis")]
+    pub room_wait: Duration,
+    /// The longest a poll may ask to be held.
+    #[serde(deserialize_with = "millis")]
+    pub room_max_wait: Duration,
+    /// Between two pings of a room's socket; 0 means none.
+    #[serde(deserialize_with = "millis")]
+    pub room_ping_interval: Duration,
+    /// How long a room's socket may be silent; 0 means for ever.
+    #[serde(deserialize_with = "millis")]
+    pub room_idle_timeout: Duration,
+    /// Whether clients may read a room's history.
+    pub room_history: bool,
+
     /// Whether clients may subscribe by plain names in every mode; see
     /// [`Config::public_streams`] for whether they may in this one.
     pub public_streams: bool,
@@ -136,9 +187,13 @@ pub struct Config {
     pub streams_secret: Secret,
     /// Whether clients may send to other subscribers.
     pub streams_whisper: bool,
+    /// Whether subscribers of signed streams may be present.
+    pub streams_presence: bool,
 
     /// Key that publishers send; see [`Config::broadcast_key`].
     pub broadcast_key: Secret,
+    /// Key of the REST API; see [`Config::api_key`].
+    pub api_secret: Secret,
     /// Path that takes publications.
     pub http_broadcast_path: String,
     /// Port that takes publications; see [`Config::own_broadcast_port`].
@@ -153,6 +208,12 @@ pub struct Config {
     /// How long history is kept after a stream's last publication.
     #[serde(deserialize_with = "millis")]
     pub history_ttl: Duration,
+    /// How long a session is kept for its client to come back.
+    #[serde(deserialize_with = "millis")]
+    pub sessions_ttl: Duration,
+    /// How long a client stays present without a sign of life.
+    #[serde(deserialize_with = "millis")]
+    pub presence_ttl: Duration,
     /// Streams the memory broker keeps history for.
     pub memory_max_streams: usize,
     /// Bytes of history the memory broker keeps.

@@ -165,6 +165,8 @@ pub(super) enum Section {
     WebSocket,
     Sse,
     Category,
+    Mailbox,
+    Room,
     Streams,
     Broadcasting,
     Broker,
@@ -175,12 +177,14 @@ pub(super) enum Section {
 
 impl Section {
     /// The headings in reading order.
-    pub(super) const ALL: [Self; 11] = [
+    pub(super) const ALL: [Self; 13] = [
         Self::Server,
         Self::LongPolling,
         Self::WebSocket,
         Self::Sse,
         Self::Category,
+        Self::Mailbox,
+        Self::Room,
         Self::Streams,
         Self::Broadcasting,
         Self::Broker,
@@ -197,6 +201,8 @@ impl Section {
             Self::WebSocket => "WebSocket",
             Self::Sse => "Server-sent events",
             Self::Category => "Category polling",
+            Self::Mailbox => "Mailboxes",
+            Self::Room => "Rooms",
             Self::Streams => "Streams",
             Self::Broadcasting => "Broadcasting",
             Self::Broker => "Broker",

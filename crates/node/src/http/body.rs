@@ -17,7 +17,12 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
+
+/// A request and the answer to another may cross for this long: one round trip
+/// to the other side of the world.
+pub(crate) const CROSSING: Duration = Duration::from_millis(250);
 
 /// The deliveries of one connection, from the moment their bytes were taken.
 #[derive(Debug)]
@@ -25,6 +30,8 @@ pub(crate) struct InFlight {
     clock: Clock,
     /// The other end.
     peer: Option<IpAddr>,
+    /// Requests come while answers to others are on their way.
+    is_multiplexed: bool,
     state: Mutex<State>,
 }
 
@@ -79,6 +86,17 @@ impl InFlight {
         Arc::new(Self {
             clock,
             peer,
+            is_multiplexed: false,
+            state: Mutex::default(),
+        })
+    }
+
+    /// For a connection on which several requests wait at a time.
+    pub(crate) fn multiplexed(clock: Clock, peer: Option<IpAddr>) -> Arc<Self> {
+        Arc::new(Self {
+            clock,
+            peer,
+            is_multiplexed: true,
             state: Mutex::default(),
         })
     }
@@ -88,7 +106,12 @@ impl InFlight {
         self.peer
     }
 
-    fn leaving(&self, sent: Sent) {
+    /// Its bytes are in the server's buffers or partly in the socket.
+    pub(crate) fn leaving(&self, delivery: Delivery) {
+        self.depart(Sent::Frames(delivery));
+    }
+
+    fn depart(&self, sent: Sent) {
         self.state.lock().leaving.push(sent);
     }
 
@@ -107,13 +130,24 @@ impl InFlight {
     }
 
     /// Another request came on this connection: its client has read what was
-    /// sent before.
+    /// sent before. On a connection with several at a time, what was sent well
+    /// before: the request may have crossed with an answer to another.
     pub(crate) fn next_request(&self) {
         let mut state = self.state.lock();
         if state.flushed.is_empty() {
             return;
         }
-        let received = mem::take(&mut state.flushed);
+        let received = if self.is_multiplexed {
+            let now = self.clock.now();
+            let old = |sent: &mut Sent| match sent {
+                Sent::Frames(delivery) => now.since(delivery.flushed_at()) >= CROSSING,
+                // It sees for itself when its time is over.
+                Sent::Lent(_) => false,
+            };
+            state.flushed.extract_if(.., old).collect()
+        } else {
+            mem::take(&mut state.flushed)
+        };
         drop(state);
         received.into_iter().for_each(Sent::confirm);
     }
@@ -207,11 +241,20 @@ impl AnswerBody {
             return Bytes::new();
         };
         match (lent.take(), connection) {
-            (Some(lent), Some(connection)) => connection.leaving(Sent::Lent(lent)),
+            (Some(lent), Some(connection)) => connection.depart(Sent::Lent(lent)),
             (Some(mut lent), None) => lent.flushed(),
             (None, _) => {}
         }
         mem::take(bytes)
+    }
+
+    /// The delivery of a poll's frames, for a server that sees for itself what
+    /// becomes of them.
+    pub(crate) fn take_delivery(&mut self) -> Option<Delivery> {
+        match self {
+            Self::Frames { delivery, .. } => delivery.take(),
+            Self::Plain(_) | Self::Lent { .. } | Self::Other(_) => None,
+        }
     }
 }
 
@@ -235,7 +278,7 @@ impl Body for AnswerBody {
             } => {
                 match (delivery.take(), connection) {
                     (Some(delivery), Some(connection)) => {
-                        connection.leaving(Sent::Frames(delivery));
+                        connection.leaving(delivery);
                     }
                     (Some(mut delivery), None) => delivery.flushed(clock.now()),
                     (None, _) => {}

@@ -73,21 +73,7 @@ impl BroadcastDoor {
             let problem = Problem::because("method", "publications are POST requests");
             return Err(problem.answer(StatusCode::UNPROCESSABLE_ENTITY));
         }
-        match &self.key {
-            Some(key) if !key.is_in(headers) => {
-                self.runtime.metrics.failed_auths.inc();
-                let reason = "present the broadcast key as Authorization: Bearer <key>";
-                let problem = Problem::because("unauthorized", reason);
-                return Err(problem.answer(StatusCode::UNAUTHORIZED));
-            }
-            None if !self.cors && self.is_foreign(headers) => {
-                // Without a key, any page a developer visits could publish.
-                let reason = "a page of another origin may not publish without a key";
-                let problem = Problem::because("origin", reason);
-                return Err(problem.answer(StatusCode::FORBIDDEN));
-            }
-            _ => {}
-        }
+        self.admit(headers).map_err(|refusal| *refusal)?;
         let body = self.read(body).await?;
         match Inbound::parse(&body) {
             Ok(inbound) => self.publish(inbound).await,
@@ -95,6 +81,25 @@ impl BroadcastDoor {
                 self.runtime.metrics.failed_broadcasts.inc();
                 Err(invalid(&error))
             }
+        }
+    }
+
+    /// Whether whoever sends these headers may use the door.
+    pub(super) fn admit(&self, headers: &HeaderMap) -> Result<(), Box<Response<AnswerBody>>> {
+        match &self.key {
+            Some(key) if !key.is_in(headers) => {
+                self.runtime.metrics.failed_auths.inc();
+                let reason = "present the broadcast key as Authorization: Bearer <key>";
+                let problem = Problem::because("unauthorized", reason);
+                Err(Box::new(problem.answer(StatusCode::UNAUTHORIZED)))
+            }
+            None if !self.cors && self.is_foreign(headers) => {
+                // Without a key, any page a developer visits could publish.
+                let reason = "a page of another origin may not publish without a key";
+                let problem = Problem::because("origin", reason);
+                Err(Box::new(problem.answer(StatusCode::FORBIDDEN)))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -150,20 +155,22 @@ impl BroadcastDoor {
                 published
             }
         };
-        published.map_err(|error| {
-            if let Some(left_out) = self.runtime.throttles.publication.pass() {
-                warn!(%error, left_out, "A publication was refused");
+        published.map_err(|error| self.failed(&error))
+    }
+
+    /// The answer where the broker did not do it.
+    pub(super) fn failed(&self, error: &BrokerError) -> Response<AnswerBody> {
+        if let Some(left_out) = self.runtime.throttles.publication.pass() {
+            warn!(%error, left_out, "The broker did not do what a backend asked for");
+        }
+        let status = match error {
+            BrokerError::Unsupported => StatusCode::NOT_IMPLEMENTED,
+            BrokerError::Stream(reason) => {
+                return Problem::because("stream", reason).answer(StatusCode::UNPROCESSABLE_ENTITY);
             }
-            let status = match error {
-                BrokerError::Unsupported => StatusCode::NOT_IMPLEMENTED,
-                BrokerError::Stream(reason) => {
-                    return Problem::because("stream", reason)
-                        .answer(StatusCode::UNPROCESSABLE_ENTITY);
-                }
-                _ => StatusCode::SERVICE_UNAVAILABLE,
-            };
-            Problem::because("broker", "the broker can't be reached; publish again").answer(status)
-        })
+            _ => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Problem::because("broker", "the broker can't be reached; try again").answer(status)
     }
 }
 

@@ -3,12 +3,12 @@
 use super::{body::AnswerBody, cors::Origins, problem::Problem};
 use crate::{
     auth::{ConnectRequest, Verdict},
-    runtime::Runtime,
+    runtime::{Runtime, resume::wanted},
     server::Counted,
     socket::{Pace, Socket, SocketConfig, refuse},
 };
 use axum::extract::{ConnectInfo, FromRequestParts as _, Request, WebSocketUpgrade};
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 use pollux_protocol::action_cable::reply;
 use std::{net::SocketAddr, sync::Arc};
 
@@ -49,6 +49,10 @@ impl CableDoor {
             return Err(problem.answer(StatusCode::FORBIDDEN));
         }
         let offered = offered(&head.headers);
+        if head.version == Version::HTTP_2 {
+            let problem = Problem::because("upgrade", "WebSocket is spoken over HTTP/1.1 only");
+            return Err(problem.answer(StatusCode::UPGRADE_REQUIRED));
+        }
         let upgrade = WebSocketUpgrade::from_request_parts(&mut head, &())
             .await
             .map_err(|_| not_a_handshake())?;
@@ -66,7 +70,11 @@ impl CableDoor {
             query,
             peer: peer.map(|ConnectInfo(peer)| peer.ip()),
         };
-        let verdict = self.runtime.authenticator.authenticate(connect).await;
+        let earlier = self.runtime.restorable(wanted(&head.headers, query)).await;
+        let verdict = match &earlier {
+            Some(earlier) => Verdict::Accept(earlier.identifiers()),
+            None => self.runtime.authenticator.authenticate(connect).await,
+        };
         let limits = |upgrade: WebSocketUpgrade| {
             // Small buffers: what lives as long as the socket is what costs.
             upgrade
@@ -92,11 +100,10 @@ impl CableDoor {
             let problem = Problem::because("busy", "the node takes no more clients now");
             return Err(problem.answer(StatusCode::SERVICE_UNAVAILABLE));
         };
-        let now = self.runtime.clock.now();
-        session.reply(reply::welcome(&session.sid().text()), now);
         let socket = Socket {
             runtime: Arc::clone(&self.runtime),
             session,
+            earlier,
             pace: Pace::of(&self.config, query, chosen == Some(EXTENDED)),
         };
         // It counts as a connection for as long as it lives.

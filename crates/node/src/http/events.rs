@@ -5,15 +5,17 @@
 //! begins, because a browser tries for ever what has begun well.
 
 mod body;
+mod gzip;
 mod query;
 
-use super::{body::AnswerBody, cors::Origins, problem::Problem};
+use super::{accept_encoding::accepts_gzip, body::AnswerBody, cors::Origins, problem::Problem};
 use crate::{
     auth::{ConnectRequest, Verdict},
     runtime::Runtime,
 };
 use axum::extract::{ConnectInfo, Request};
 use body::EventBody;
+use gzip::Gzip;
 use http::{HeaderValue, Method, Response, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt as _, Limited};
 use pollux_protocol::{
@@ -35,6 +37,8 @@ pub(crate) struct EventDoor {
     pub(crate) origins: Origins,
     /// Between two signs of life; zero for none.
     pub(crate) ping_interval: Duration,
+    /// Whether streams are compressed for those who ask for it.
+    pub(crate) compress: bool,
 }
 
 /// What a request asks for.
@@ -70,6 +74,10 @@ impl EventDoor {
             Err(refusal) => refused(*refusal),
         };
         self.origins.mark(origin.as_ref(), answer.headers_mut());
+        if self.compress {
+            let vary = HeaderValue::from_static("Origin, Accept-Encoding");
+            answer.headers_mut().insert(header::VARY, vary);
+        }
         answer
     }
 
@@ -107,8 +115,17 @@ impl EventDoor {
             return Err(Box::new(problem.answer(StatusCode::BAD_REQUEST)));
         }
         events.begin(&first);
-        let mut answer = Response::new(axum::body::Body::new(events));
+        let encodings = head.headers.get_all(header::ACCEPT_ENCODING);
+        let compress = self.compress && accepts_gzip(encodings.iter().map(HeaderValue::as_bytes));
+        let mut answer = Response::new(if compress {
+            axum::body::Body::new(Gzip::new(events))
+        } else {
+            axum::body::Body::new(events)
+        });
         let headers = answer.headers_mut();
+        if compress {
+            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
         let plain = [
             (header::CONTENT_TYPE, "text/event-stream; charset=utf-8"),
             (
@@ -162,6 +179,7 @@ impl EventDoor {
             commands: vec![Command::Subscribe {
                 identifier,
                 history: asks.then_some(history),
+                presence: None,
             }],
         })
     }
@@ -210,7 +228,7 @@ impl EventDoor {
                 return Err(Box::new(problem.answer(StatusCode::UNAUTHORIZED)));
             }
         };
-        self.runtime.open_socket(identifiers).ok_or_else(|| {
+        self.runtime.open_passing(identifiers).ok_or_else(|| {
             let problem = Problem::because("busy", "the node takes no more clients now");
             Box::new(problem.answer(StatusCode::SERVICE_UNAVAILABLE))
         })

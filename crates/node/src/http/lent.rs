@@ -62,7 +62,7 @@ impl Lent {
     }
 
     /// The client certainly has the answer.
-    pub(super) fn confirm(mut self) {
+    pub(crate) fn confirm(mut self) {
         self.finish(Outcome::Arrived);
     }
 

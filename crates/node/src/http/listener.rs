@@ -37,7 +37,7 @@ impl Listener {
     /// A session of a client with these identifiers. `None`: the node takes no
     /// more clients now.
     pub(crate) fn open(runtime: &Arc<Runtime>, identifiers: Option<Box<str>>) -> Option<Self> {
-        let session = runtime.open_socket(identifiers)?;
+        let session = runtime.open_passing(identifiers)?;
         Some(Self {
             runtime: Arc::clone(runtime),
             session,
@@ -94,6 +94,14 @@ impl Listener {
         };
         let now = self.runtime.clock.now();
         self.session.release(identifier, replay, now);
+    }
+
+    /// Undoes [`Listener::listen`]. Frames that are there still come.
+    pub(crate) fn unlisten(&mut self, identifier: &Identifier) {
+        self.listening.retain(|(known, _)| known != identifier);
+        if let Some(ended) = self.session.unsubscribe(identifier) {
+            self.runtime.detach(&self.session, vec![ended]);
+        }
     }
 
     /// The next frames, as soon as there are any.

@@ -1,6 +1,9 @@
 //! What operators and their tools ask for.
 
-use super::{body::AnswerBody, problem::Problem};
+use super::{
+    body::AnswerBody,
+    problem::{Problem, retry_after},
+};
 use crate::runtime::Runtime;
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -29,8 +32,8 @@ pub(super) fn ready(runtime: &Runtime) -> Response<AnswerBody> {
     }
 }
 
-/// All metrics. Gauges of sessions are counted now.
-pub(super) fn metrics(runtime: &Runtime) -> Response<AnswerBody> {
+/// All metrics, and `more` of them. Gauges of sessions are counted now.
+pub(super) fn metrics(runtime: &Runtime, more: &str) -> Response<AnswerBody> {
     let metrics = &runtime.metrics;
     let census = runtime.registry.census();
     let gauge = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
@@ -49,13 +52,17 @@ pub(super) fn metrics(runtime: &Runtime) -> Response<AnswerBody> {
         .parked_polls
         .set(gauge(census.parked.saturating_sub(streaming)));
     metrics.subscriptions.set(gauge(census.subscriptions));
+    let (present, watched) = runtime.present_here();
+    metrics.present_sessions.set(gauge(present));
+    metrics.presence_streams.set(gauge(watched));
     metrics.outbox_frames.set(gauge(census.outbox_frames));
     metrics.outbox_bytes.set(gauge(census.outbox_bytes));
     metrics.streams.set(gauge(runtime.hub.streams()));
     metrics.broker_up.set(i64::from(runtime.broker.is_ready()));
     metrics.show_broker(&runtime.broker.stats());
     match metrics.page() {
-        Ok(page) => {
+        Ok(mut page) => {
+            page.extend_from_slice(more.as_bytes());
             let mut response = Response::new(AnswerBody::Plain(page.into()));
             let format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
             response.headers_mut().insert(header::CONTENT_TYPE, format);
@@ -92,5 +99,9 @@ fn plain(status: StatusCode, text: &'static str) -> Response<AnswerBody> {
         HeaderValue::from_static("text/plain; charset=utf-8"),
     );
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        let seconds = HeaderValue::from(u16::from(retry_after()));
+        headers.insert(header::RETRY_AFTER, seconds);
+    }
     response
 }

@@ -1,8 +1,10 @@
 //! `POST /lp`: hyper's requests to [`LongPoll`] and back.
 
 use super::{
+    accept_encoding::accepts_gzip,
     body::{AnswerBody, InFlight},
     cors::Origins,
+    gzip::compressed,
     problem::Problem,
 };
 use crate::{
@@ -38,6 +40,17 @@ const DRAIN_FACTOR: usize = 16;
 pub(crate) struct PollDoor {
     runtime: Arc<Runtime>,
     origins: Origins,
+    /// Bytes from which on an answer may be compressed; zero for none.
+    compress_min_size: usize,
+}
+
+/// What of a request its answer depends on.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Asker {
+    /// The page that asks.
+    pub(crate) origin: Option<HeaderValue>,
+    /// Whether it takes gzip.
+    pub(crate) takes_gzip: bool,
 }
 
 /// What was read of a request's body.
@@ -50,13 +63,34 @@ enum Read {
 
 impl PollDoor {
     /// What [`PollDoor::response`] adds to every answer where
-    /// [`PollDoor::is_plain`] holds, as lines between two others.
-    pub(crate) const ANY_ORIGIN_LINES: &[u8] = b"\r\nvary: Origin\r\n\
+    /// [`PollDoor::is_plain`] holds, after the line with `vary`.
+    pub(crate) const ANY_ORIGIN_LINES: &[u8] = b"\r\n\
         access-control-allow-origin: *\r\n\
         access-control-expose-headers: X-Anycable-Poll-ID, Pollux-Cursor, Pollux-Gap\r\n";
 
-    pub(crate) const fn new(runtime: Arc<Runtime>, origins: Origins) -> Self {
-        Self { runtime, origins }
+    pub(crate) const fn new(
+        runtime: Arc<Runtime>,
+        origins: Origins,
+        compress_min_size: usize,
+    ) -> Self {
+        Self {
+            runtime,
+            origins,
+            compress_min_size,
+        }
+    }
+
+    /// What an answer with frames depends on.
+    pub(crate) const fn vary(&self) -> &'static str {
+        match self.compress_min_size {
+            0 => "Origin",
+            _ => "Origin, Accept-Encoding",
+        }
+    }
+
+    /// Whether an answer of this length is compressed for this asker.
+    pub(crate) const fn compresses(&self, asker: &Asker, length: usize) -> bool {
+        asker.takes_gzip && self.compress_min_size > 0 && length >= self.compress_min_size
     }
 
     pub(crate) const fn runtime(&self) -> &Arc<Runtime> {
@@ -89,12 +123,16 @@ impl PollDoor {
         B: Body<Data = Bytes> + Unpin,
     {
         let (head, body) = request.into_parts();
-        let origin = head.headers.get(header::ORIGIN).cloned();
-        if !self.admits(origin.as_ref()) {
+        let encodings = head.headers.get_all(header::ACCEPT_ENCODING);
+        let asker = Asker {
+            origin: head.headers.get(header::ORIGIN).cloned(),
+            takes_gzip: accepts_gzip(encodings.iter().map(HeaderValue::as_bytes)),
+        };
+        if !self.admits(asker.origin.as_ref()) {
             return self.refuse_origin();
         }
         if head.method == Method::OPTIONS {
-            return self.preflight(origin.as_ref());
+            return self.preflight(asker.origin.as_ref());
         }
         let handled = if head.method == Method::POST {
             let peer = match &connection {
@@ -107,17 +145,18 @@ impl PollDoor {
         };
         match handled {
             Err(mut refusal) => {
-                self.origins.mark(origin.as_ref(), refusal.headers_mut());
+                self.origins
+                    .mark(asker.origin.as_ref(), refusal.headers_mut());
                 refusal
             }
             Ok(handled) => {
                 // From here on, in the worst case for many seconds, nothing of
-                // the request but its origin is in memory.
+                // the request but its asker is in memory.
                 let answer = match handled {
                     Handled::Answer(answer) => answer,
                     Handled::Parked(parked) => parked.await,
                 };
-                self.response(answer, origin.as_ref(), connection)
+                self.response(answer, &asker, connection)
             }
         }
     }
@@ -190,9 +229,10 @@ impl PollDoor {
     pub(crate) fn response(
         &self,
         answer: PollAnswer,
-        origin: Option<&HeaderValue>,
+        asker: &Asker,
         connection: Option<Arc<InFlight>>,
     ) -> Response<AnswerBody> {
+        let has_frames = matches!(answer, PollAnswer::Frames { .. });
         let mut response = match answer {
             PollAnswer::Frames {
                 frames,
@@ -202,8 +242,12 @@ impl PollDoor {
                 poll_id,
                 delivery,
             } => {
+                let lines = lines(&frames, length);
+                let compressed = self.compresses(asker, length).then(|| compressed(&lines));
+                let compressed = compressed.flatten();
+                let is_compressed = compressed.is_some();
                 let mut response = Response::new(AnswerBody::Frames {
-                    lines: lines(&frames, length),
+                    lines: compressed.unwrap_or(lines),
                     delivery: Some(delivery),
                     connection,
                     clock: self.runtime.clock,
@@ -215,6 +259,9 @@ impl PollDoor {
                     headers.insert(GAP, HeaderValue::from_static("1"));
                 }
                 name_session(headers, poll_id);
+                if is_compressed {
+                    headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+                }
                 response
             }
             PollAnswer::Empty { cursor, poll_id } => {
@@ -226,10 +273,14 @@ impl PollDoor {
                 response
             }
             PollAnswer::Refused { line, gap } => {
-                let mut response = Response::new(AnswerBody::Plain(line.line().clone()));
+                let is_told = line.is_some();
+                let line = line.map_or_else(Bytes::new, |line| line.line().clone());
+                let mut response = Response::new(AnswerBody::Plain(line));
                 *response.status_mut() = StatusCode::UNAUTHORIZED;
                 let headers = response.headers_mut();
-                headers.insert(header::CONTENT_TYPE, JSON_LINES);
+                if is_told {
+                    headers.insert(header::CONTENT_TYPE, JSON_LINES);
+                }
                 if gap {
                     headers.insert(GAP, HeaderValue::from_static("1"));
                 }
@@ -244,7 +295,10 @@ impl PollDoor {
         if self.runtime.is_draining() {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        self.origins.mark(origin, headers);
+        self.origins.mark(asker.origin.as_ref(), headers);
+        if has_frames {
+            headers.insert(header::VARY, HeaderValue::from_static(self.vary()));
+        }
         response
     }
 }

@@ -4,8 +4,16 @@ use super::body::AnswerBody;
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 
-/// How long a client that is sent away should wait.
-const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
+/// The longest that a client which is sent away should wait, in seconds.
+const LONGEST_WAIT: u8 = 5;
+
+/// How many seconds a client that is sent away should wait. At random: those
+/// who are sent away together should not come back together.
+pub(crate) fn retry_after() -> u8 {
+    let mut random = [0];
+    // Without randomness all wait the same.
+    getrandom::fill(&mut random).map_or(1, |()| 1 + random[0] % LONGEST_WAIT)
+}
 
 /// The body of every error answer that is not the protocol's own.
 #[derive(Debug, Serialize)]
@@ -56,7 +64,10 @@ impl<'a> Problem<'a> {
             HeaderValue::from_static("application/json"),
         );
         if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
+            headers.insert(
+                header::RETRY_AFTER,
+                HeaderValue::from(u16::from(retry_after())),
+            );
         }
         response
     }

@@ -1,8 +1,9 @@
 //! Which path leads to which door.
 
 use super::{
-    body::AnswerBody, broadcast::BroadcastDoor, cable::CableDoor, category::CategoryDoor,
-    events::EventDoor, ops, poll::PollDoor, problem::Problem,
+    api::ApiDoor, body::AnswerBody, broadcast::BroadcastDoor, cable::CableDoor,
+    category::CategoryDoor, events::EventDoor, mailbox::MailboxDoor, ops, poll::PollDoor,
+    problem::Problem, room::RoomDoor,
 };
 use axum::{Router, extract::Request, routing};
 use http::{Response, StatusCode};
@@ -17,11 +18,26 @@ pub(crate) struct Doors {
     /// Where it is polled, and where it takes publications.
     pub(crate) category: Option<([String; 2], CategoryDoor)>,
     pub(crate) broadcast: Option<(String, BroadcastDoor)>,
+    /// Where it is polled, and where pushed.
+    pub(crate) mailbox: Option<([String; 2], MailboxDoor)>,
+    pub(crate) room: Option<RoomRoutes>,
+    pub(crate) api: Option<ApiDoor>,
     pub(crate) runtime: Arc<crate::runtime::Runtime>,
     pub(crate) health_path: String,
     pub(crate) ready_path: String,
     pub(crate) metrics_path: Option<String>,
     pub(crate) console: bool,
+}
+
+/// Where rooms are.
+#[derive(Clone, Debug)]
+pub(crate) struct RoomRoutes {
+    pub(crate) door: RoomDoor,
+    pub(crate) poll: String,
+    pub(crate) send: String,
+    pub(crate) sockets: Vec<String>,
+    /// Whether history can be read.
+    pub(crate) history: bool,
 }
 
 /// Every door of the main port.
@@ -32,6 +48,9 @@ pub(crate) fn router(doors: Doors) -> Router {
         events,
         category,
         broadcast,
+        mailbox,
+        room,
+        api,
         runtime,
         health_path,
         ready_path,
@@ -47,7 +66,16 @@ pub(crate) fn router(doors: Doors) -> Router {
     if let Some(path) = metrics_path {
         router = router.route(
             &path,
-            routing::get(async move || other(ops::metrics(&runtime))),
+            routing::get({
+                let rooms = room.as_ref().map(|room| Arc::clone(&room.door.rooms));
+                async move || {
+                    let page = match rooms {
+                        Some(rooms) => rooms.page().await,
+                        None => String::new(),
+                    };
+                    other(ops::metrics(&runtime, &page))
+                }
+            }),
         );
     }
     if console {
@@ -68,15 +96,22 @@ pub(crate) fn router(doors: Doors) -> Router {
         let serve = async move |request: Request| door.serve(request).await;
         router = router.route(&path, routing::any(serve));
     }
-    if let Some(([polls, publications], door)) = category {
-        let publish = {
-            let door = door.clone();
-            async move |request: Request| other(door.publish(request).await)
-        };
-        let poll = async move |request: Request| other(door.poll(request).await);
-        router = router
-            .route(&polls, routing::any(poll))
-            .route(&publications, routing::any(publish));
+    if let Some(([poll, push], door)) = mailbox {
+        let pusher = door.clone();
+        let serve = async move |request: Request| other(door.poll(request).await);
+        router = router.route(&poll, routing::any(serve));
+        let serve = async move |request: Request| other(pusher.push(request).await);
+        router = router.route(&push, routing::any(serve));
+    }
+    if let Some(routes) = room {
+        router = router.merge(room_router(routes));
+    }
+    if let Some(door) = api {
+        let serve = async move |request: Request| other(door.serve(request).await);
+        router = router.route("/api/{*path}", routing::any(serve));
+    }
+    if let Some((paths, door)) = category {
+        router = router.merge(category_router(&paths, door));
     }
     if let Some((path, door)) = broadcast {
         router = router.merge(broadcast_router(&path, door));
@@ -86,10 +121,53 @@ pub(crate) fn router(doors: Doors) -> Router {
     })
 }
 
+/// The category doors alone: where they are polled, and where they take
+/// publications.
+pub(crate) fn category_router([polls, publications]: &[String; 2], door: CategoryDoor) -> Router {
+    let publish = {
+        let door = door.clone();
+        async move |request: Request| other(door.publish(request).await)
+    };
+    let poll = async move |request: Request| other(door.poll(request).await);
+    Router::new()
+        .route(polls, routing::any(poll))
+        .route(publications, routing::any(publish))
+}
+
 /// The publishing door alone, for a port of its own.
 pub(crate) fn broadcast_router(path: &str, door: BroadcastDoor) -> Router {
     let serve = async move |request: Request| other(door.serve(request).await);
     Router::new().route(path, routing::any(serve))
+}
+
+fn room_router(routes: RoomRoutes) -> Router {
+    let RoomRoutes {
+        door,
+        poll,
+        send,
+        sockets,
+        history,
+    } = routes;
+    let mut router = Router::new();
+    let room = door.clone();
+    let serve = async move |request: Request| other(room.poll(request).await);
+    router = router.route(&poll, routing::any(serve));
+    let room = door.clone();
+    let serve = async move |request: Request| other(room.send(request).await);
+    router = router.route(&send, routing::any(serve));
+    for path in sockets {
+        let room = door.clone();
+        let serve = async move |request: Request| room.connect(request).await;
+        router = router.route(&path, routing::any(serve));
+    }
+    if history {
+        let room = door.clone();
+        let serve = async move |request: Request| other(room.messages(request).await);
+        router = router.route("/rooms/{room}/messages", routing::any(serve));
+        let serve = async move |request: Request| other(door.replay(request).await);
+        router = router.route("/replay/{start_id}", routing::any(serve));
+    }
+    router
 }
 
 /// An answer as axum wants it.

@@ -110,14 +110,35 @@ impl Runtime {
             Command::Subscribe {
                 identifier,
                 history,
+                presence,
             } => {
                 self.subscribe(session, &identifier, history).await;
+                if let Some(presence) = presence
+                    && session.stream_of(&identifier).is_some()
+                {
+                    self.join(session, &identifier, presence).await;
+                }
             }
             Command::Unsubscribe { identifier } => {
                 if let Some(ended) = session.unsubscribe(&identifier) {
+                    self.leave(session, &ended.stream).await;
                     self.detach(session, vec![ended]);
+                    self.remember(session);
                 }
             }
+            Command::Join {
+                identifier,
+                presence,
+            } => self.join(session, &identifier, presence).await,
+            Command::Leave { identifier } => {
+                if let Some(stream) = session.stream_of(&identifier) {
+                    self.leave(session, &stream).await;
+                }
+            }
+            Command::Presence {
+                identifier,
+                records,
+            } => self.tell_presence(session, &identifier, records).await,
             Command::History {
                 identifier,
                 history,
@@ -152,6 +173,8 @@ impl Runtime {
                 let now = self.clock.now();
                 if !session.confirm(identifier, confirmation, Replay::default(), now) {
                     debug!("A session ended before its subscription was confirmed again");
+                } else if let Some(request) = history {
+                    self.history(session, identifier, &request).await;
                 }
                 return;
             }
@@ -162,9 +185,7 @@ impl Runtime {
         if let Err(error) = self.listen(session, &stream).await {
             debug!(%error, "A subscription was given up");
             drop(session.unsubscribe(identifier));
-            if self.hub.unsubscribe(&stream, identifier, session.serial()) {
-                self.broker.unsubscribe(&stream);
-            }
+            self.unhook(session, identifier, &stream);
             return self.reject(session, identifier);
         }
         let replay = match &history {
@@ -175,10 +196,10 @@ impl Runtime {
         if !session.confirm(identifier, confirmation, replay, self.clock.now()) {
             // It ended meanwhile, and whoever ended it could not know that it
             // was in the hub.
-            if self.hub.unsubscribe(&stream, identifier, session.serial()) {
-                self.broker.unsubscribe(&stream);
-            }
+            self.unhook(session, identifier, &stream);
+            return;
         }
+        self.remember(session);
     }
 
     /// Waits until publications arrive here, while there is a session that

@@ -101,7 +101,11 @@ impl Runtime {
             .exclude_socket
             .as_deref()
             .and_then(Token::parse);
-        for (identifier, sessions) in self.hub.subscribers(stream) {
+        let subscribers = self.hub.subscribers(stream);
+        if !subscribers.is_empty() {
+            self.note_presence(publication);
+        }
+        for (identifier, sessions) in subscribers {
             let frame = voice::frame(&identifier, publication, placed);
             let mut chunks = sessions.chunks(CHUNK).peekable();
             while let Some(chunk) = chunks.next() {
@@ -166,7 +170,7 @@ impl Runtime {
     }
 
     /// Closes every session with the command's identifiers.
-    fn close_remotely(&self, command: &RemoteDisconnect) {
+    fn close_remotely(self: &Arc<Self>, command: &RemoteDisconnect) {
         self.metrics.remote_commands.inc();
         let sessions = self
             .registry
@@ -177,6 +181,7 @@ impl Runtime {
             "Disconnecting by command"
         );
         for session in sessions {
+            self.forget(&session);
             self.close(&session, DisconnectReason::Remote, command.reconnect);
         }
     }

@@ -3,6 +3,8 @@
 mod commands;
 mod drain;
 mod events;
+mod presence;
+pub(crate) mod resume;
 mod sweep;
 pub(crate) mod voice;
 
@@ -15,7 +17,7 @@ use crate::{
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use pollux_broker::Broker;
-use pollux_protocol::{Publication, RemoteDisconnect};
+use pollux_protocol::{Identifier, Publication, RemoteDisconnect, StreamName};
 use pollux_session::{Hub, Overflow, PollConfig, Registry, Session, Shared, Subscription, Token};
 use std::{
     sync::{
@@ -49,6 +51,17 @@ pub(crate) struct Runtime {
     pub(crate) shared: Arc<Shared>,
     /// The rules of sessions behind sockets, and the same wheel.
     pub(crate) streaming: Arc<Shared>,
+    /// The rules of sessions that end with their one request or stream.
+    pub(crate) passing: Arc<Shared>,
+    /// Sessions whose snapshots are to be written.
+    unwritten: resume::Unwritten,
+    /// How long a session is kept for a client that may come back; zero for
+    /// not at all.
+    pub(crate) sessions_ttl: Duration,
+    /// Who of this node is present where.
+    presence: presence::Presence,
+    /// How long somebody is present who gives no sign of life.
+    pub(crate) presence_ttl: Duration,
     /// Sockets that are open.
     pub(crate) sockets: AtomicUsize,
     /// Event streams that are open.
@@ -87,6 +100,8 @@ pub(crate) struct Parts {
     pub(crate) poll: PollConfig,
     /// Bytes that may wait for a socket.
     pub(crate) max_pending: usize,
+    pub(crate) sessions_ttl: Duration,
+    pub(crate) presence_ttl: Duration,
     pub(crate) max_sessions: usize,
     pub(crate) max_request_size: usize,
     pub(crate) max_publication_size: usize,
@@ -109,6 +124,7 @@ impl Runtime {
     pub(crate) fn new(parts: Parts) -> Arc<Self> {
         let shared = Arc::new(Shared {
             config: parts.poll,
+            resumable: true,
             ..Shared::default()
         });
         let streaming = Arc::new(Shared {
@@ -122,11 +138,22 @@ impl Runtime {
                 ..parts.poll
             },
             deadlines: Arc::clone(&shared.deadlines),
+            resumable: true,
+        });
+        let passing = Arc::new(Shared {
+            config: streaming.config,
+            deadlines: Arc::clone(&shared.deadlines),
+            resumable: false,
         });
         Arc::new(Self {
             clock: Clock::start(),
             shared,
             streaming,
+            passing,
+            unwritten: resume::Unwritten::default(),
+            sessions_ttl: parts.sessions_ttl,
+            presence: presence::Presence::default(),
+            presence_ttl: parts.presence_ttl,
             sockets: AtomicUsize::new(0),
             event_streams: AtomicUsize::new(0),
             registry: Registry::default(),
@@ -179,6 +206,12 @@ impl Runtime {
     /// Opens a session whose outbox leaves by a socket. `None` as above.
     pub(crate) fn open_socket(&self, identifiers: Option<Box<str>>) -> Option<Arc<Session>> {
         let (session, _) = self.admit(identifiers, &self.streaming)?;
+        Some(session)
+    }
+
+    /// Opens a session that ends with its request or stream. `None` as above.
+    pub(crate) fn open_passing(&self, identifiers: Option<Box<str>>) -> Option<Arc<Session>> {
+        let (session, _) = self.admit(identifiers, &self.passing)?;
         Some(session)
     }
 
@@ -239,14 +272,20 @@ impl Runtime {
 
     /// Takes a finished session's subscriptions out of the hub.
     pub(crate) fn detach(&self, session: &Session, subscriptions: Vec<Subscription>) {
+        self.remember_ended(session, &subscriptions);
         for Subscription {
             identifier, stream, ..
         } in subscriptions
         {
-            // Whoever takes a subscription out of the hub undoes the broker's.
-            if self.hub.unsubscribe(&stream, &identifier, session.serial()) {
-                self.broker.unsubscribe(&stream);
-            }
+            self.presence.left_behind(&stream, session.serial());
+            self.unhook(session, &identifier, &stream);
+        }
+    }
+
+    /// Takes a subscription out of the hub. Whoever does undoes the broker's.
+    pub(crate) fn unhook(&self, session: &Session, identifier: &Identifier, stream: &StreamName) {
+        if self.hub.unsubscribe(stream, identifier, session.serial()) {
+            self.broker.unsubscribe(stream);
         }
     }
 }

@@ -6,7 +6,7 @@
 //! character. As for every identifier, the frame is encoded once and shared.
 
 use pollux_protocol::{
-    Frame, Identifier, Position, Publication, action_cable::reply, category::Event,
+    Frame, Identifier, Position, Publication, RoomMessage, action_cable::reply, category::Event,
 };
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -14,6 +14,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// there may be something, but for what can't be taken because it has no
 /// position. See [`reader_frame`].
 pub(crate) const READER: &str = "\u{1}reader";
+
+/// A socket in a room. The room's stream follows, because a session listens
+/// under a name once.
+pub(crate) const ROOM: &str = "\u{1}room:";
 
 /// A request that waits for the next event of a category; the frame is that
 /// event. Followed by anything where one request waits for several.
@@ -31,6 +35,7 @@ pub(super) fn frame(
 ) -> Frame {
     match identifier.as_str() {
         READER => reader_frame(publication, placed.is_some()),
+        room if room.starts_with(ROOM) => Frame::from_json(RoomMessage::of(publication).to_frame()),
         name if name.starts_with(CATEGORY) => category_frame(publication, placed),
         _ => {
             let kind = publication.meta.broadcast_type.as_deref();

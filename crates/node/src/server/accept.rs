@@ -4,10 +4,11 @@ use super::{
     connection::Service,
     io::Io,
     lot::{self, Left, Lot},
+    preface::{self, Spoken},
 };
 use crate::{
     clock::Clock,
-    http::InFlight,
+    http::{InFlight, retry_after},
     telemetry::{Metrics, Throttle},
 };
 use bytes::Bytes;
@@ -31,10 +32,6 @@ use tracing::{debug, error, warn};
 
 /// How long accepting pauses when the system has no more descriptors.
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
-
-/// Answer to a connection that is one too many.
-const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
-    Retry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
 /// Bounds of the connections.
 #[derive(Clone, Copy, Debug)]
@@ -97,7 +94,7 @@ impl Server {
         if max > 0 && open >= max {
             self.metrics.refused_connections.inc();
             // The socket's buffer is empty, so this can't block.
-            if let Err(error) = stream.try_write(FULL) {
+            if let Err(error) = stream.try_write(full().as_bytes()) {
                 debug!(%error, "A refused client did not wait for the answer");
             }
             return;
@@ -146,6 +143,26 @@ impl Server {
 
     async fn serve_with_hyper(
         &self,
+        mut stream: TcpStream,
+        already: Bytes,
+        service: Arc<Service>,
+        counted: Option<Arc<Counted>>,
+    ) {
+        let timeout = self.config.header_read_timeout;
+        let spoken = preface::hear(&mut stream, already, timeout);
+        match self.stop_connections.run_until_cancelled(spoken).await {
+            Some(Spoken::Http1(already)) => {
+                self.serve_http1(stream, already, service, counted).await;
+            }
+            Some(Spoken::Http2(already)) => {
+                Box::pin(self.serve_http2(stream, already, service)).await;
+            }
+            Some(Spoken::Nothing) | None => {}
+        }
+    }
+
+    async fn serve_http1(
+        &self,
         stream: TcpStream,
         already: Bytes,
         service: Arc<Service>,
@@ -187,6 +204,15 @@ impl Server {
             warn!(left, "Connections are still open");
         }
     }
+}
+
+/// Answer to a connection that is one too many.
+fn full() -> String {
+    let seconds = retry_after();
+    format!(
+        "HTTP/1.1 503 Service Unavailable\r\nRetry-After: {seconds}\r\n\
+        Content-Length: 0\r\nConnection: close\r\n\r\n"
+    )
 }
 
 /// Counts a connection for as long as it lives.

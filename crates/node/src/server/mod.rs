@@ -1,4 +1,4 @@
-//! The node's own HTTP server: an accept loop over hyper's HTTP/1 connections.
+//! The node's own HTTP server: an accept loop over hyper's connections.
 //!
 //! It is ours because what a parked poll costs is decided here: a general
 //! server spends several times the memory a connection, and knows nothing of
@@ -6,9 +6,12 @@
 
 mod accept;
 mod connection;
+mod http2;
 mod io;
 mod listen;
 mod lot;
+mod preface;
+mod streams;
 
 pub(crate) use accept::{Counted, Server, ServerConfig};
 pub(crate) use connection::Service;

@@ -19,6 +19,8 @@ pub(crate) struct Metrics {
     pub(crate) sessions: IntGauge,
     pub(crate) parked_polls: IntGauge,
     pub(crate) subscriptions: IntGauge,
+    pub(crate) present_sessions: IntGauge,
+    pub(crate) presence_streams: IntGauge,
     pub(crate) outbox_frames: IntGauge,
     pub(crate) outbox_bytes: IntGauge,
     pub(crate) clients: IntGauge,
@@ -61,6 +63,7 @@ pub(crate) struct Metrics {
     pub(crate) dropped: IntCounter,
     pub(crate) expired_sessions: IntCounter,
     pub(crate) opened_sessions: IntCounter,
+    pub(crate) restored_sessions: IntCounter,
     pub(crate) refused_sessions: IntCounter,
     pub(crate) ignored_routes: IntCounterVec,
     pub(crate) rejected_subscriptions: IntCounter,
@@ -95,6 +98,14 @@ impl Metrics {
             sessions: make.gauge("sessions", "Open sessions")?,
             parked_polls: make.gauge("parked_polls", "Polls that wait for a frame")?,
             subscriptions: make.gauge("subscriptions", "Subscriptions of all sessions")?,
+            present_sessions: make.gauge(
+                "present_sessions",
+                "Sessions of this node that are present in a stream, once for each",
+            )?,
+            presence_streams: make.gauge(
+                "presence_streams",
+                "Streams whose presence this node watches",
+            )?,
             outbox_frames: make.gauge("outbox_frames", "Frames in outboxes")?,
             outbox_bytes: make.gauge("outbox_bytes", "Bytes in outboxes")?,
             clients: make.gauge("clients_num", "Connected clients")?,
@@ -189,6 +200,10 @@ impl Metrics {
                 "Sessions that ended without a poll",
             )?,
             opened_sessions: make.counter("opened_sessions_total", "Sessions opened")?,
+            restored_sessions: make.counter(
+                "restored_sessions_total",
+                "Sessions whose client came back for an earlier one",
+            )?,
             refused_sessions: make.counter(
                 "refused_sessions_total",
                 "Sessions not opened: limit or drain",

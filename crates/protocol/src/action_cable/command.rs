@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
+use super::presence::PresenceRequest;
 use crate::json::{self, Shape};
 use crate::names::{Identifier, StreamName};
 use crate::payload::Payload;
@@ -22,6 +23,8 @@ pub enum Command {
         identifier: Identifier,
         /// What was missed before it.
         history: Option<HistoryRequest>,
+        /// Who is present with it.
+        presence: Option<PresenceRequest>,
     },
     /// Close a subscription.
     Unsubscribe {
@@ -48,6 +51,25 @@ pub enum Command {
         identifier: Identifier,
         /// What to say.
         data: Payload,
+    },
+    /// Be present in a subscription's stream.
+    Join {
+        /// Which one.
+        identifier: Identifier,
+        /// As whom.
+        presence: PresenceRequest,
+    },
+    /// Be present no more.
+    Leave {
+        /// In which subscription's stream.
+        identifier: Identifier,
+    },
+    /// Ask who is present.
+    Presence {
+        /// In which subscription's stream.
+        identifier: Identifier,
+        /// Everybody is to be named; else only their number is asked for.
+        records: bool,
     },
     /// Ask for a sign of life.
     Ping,
@@ -93,6 +115,9 @@ pub enum CommandError {
     /// `history` is missing, asks for nothing, or is malformed.
     #[error("the history request is missing or malformed")]
     BadHistory,
+    /// `presence` is missing or malformed.
+    #[error("the presence is missing or malformed")]
+    BadPresence,
 }
 
 impl Command {
@@ -112,6 +137,7 @@ impl Command {
             "identifier" => fields.identifier = json::present(value),
             "data" => fields.data = Some(value),
             "history" => fields.history = json::present(value),
+            "presence" => fields.presence = json::present(value),
             _ => {}
         })
         .map_err(|_| CommandError::NotJson)?;
@@ -126,6 +152,9 @@ impl Command {
             Self::Message { .. } => "message",
             Self::History { .. } => "history",
             Self::Whisper { .. } => "whisper",
+            Self::Join { .. } => "join",
+            Self::Leave { .. } => "leave",
+            Self::Presence { .. } => "presence",
             Self::Ping => "ping",
             Self::Pong => "pong",
         }
@@ -134,7 +163,7 @@ impl Command {
 
 impl CommandError {
     /// Everything [`CommandError::kind`] may say.
-    pub const KINDS: [&'static str; 8] = [
+    pub const KINDS: [&'static str; 9] = [
         "not_json",
         "not_an_object",
         "missing_command",
@@ -143,6 +172,7 @@ impl CommandError {
         "bad_identifier",
         "bad_data",
         "bad_history",
+        "bad_presence",
     ];
 
     /// The kind of mistake, for metric labels.
@@ -156,6 +186,7 @@ impl CommandError {
             Self::BadIdentifier => "bad_identifier",
             Self::BadData => "bad_data",
             Self::BadHistory => "bad_history",
+            Self::BadPresence => "bad_presence",
         }
     }
 }
@@ -167,6 +198,7 @@ struct Fields<'a> {
     /// May be `null`, which is something to whisper.
     data: Option<&'a RawValue>,
     history: Option<&'a RawValue>,
+    presence: Option<&'a RawValue>,
 }
 
 impl Fields<'_> {
@@ -177,6 +209,7 @@ impl Fields<'_> {
             "subscribe" => Command::Subscribe {
                 identifier: self.identifier()?,
                 history: self.history.map(HistoryRequest::read).transpose()?,
+                presence: self.presence.map(presence).transpose()?,
             },
             "unsubscribe" => Command::Unsubscribe {
                 identifier: self.identifier()?,
@@ -192,6 +225,17 @@ impl Fields<'_> {
             "whisper" => Command::Whisper {
                 identifier: self.identifier()?,
                 data: Payload::from_raw(self.data.ok_or(CommandError::BadData)?),
+            },
+            "join" => Command::Join {
+                identifier: self.identifier()?,
+                presence: presence(self.presence.ok_or(CommandError::BadPresence)?)?,
+            },
+            "leave" => Command::Leave {
+                identifier: self.identifier()?,
+            },
+            "presence" => Command::Presence {
+                identifier: self.identifier()?,
+                records: self.data.is_none_or(wants_records),
             },
             "ping" => Command::Ping,
             "pong" => Command::Pong,
@@ -212,6 +256,21 @@ impl Fields<'_> {
         let raw = self.data.ok_or(CommandError::BadData)?;
         json::text(raw).map_err(|_| CommandError::BadData)
     }
+}
+
+fn presence(raw: &RawValue) -> Result<PresenceRequest, CommandError> {
+    PresenceRequest::read(raw).ok_or(CommandError::BadPresence)
+}
+
+/// Unless they are refused in so many words.
+fn wants_records(raw: &RawValue) -> bool {
+    let mut wanted = true;
+    let read = json::fields(raw.get(), |key, value| {
+        if key == "return_records" {
+            wanted = value.get() != "false";
+        }
+    });
+    read.is_err() || wanted
 }
 
 impl HistoryRequest {

@@ -32,6 +32,31 @@ pub enum DisconnectReason {
     IdleTimeout,
 }
 
+/// The connection is open again, under a new session id: these subscriptions are as they were.
+pub fn welcome_back<'a>(sid: &str, restored: impl Iterator<Item = &'a Identifier>) -> Frame {
+    let mut out = b"{\"type\":\"welcome\",\"sid\":".to_vec();
+    json::push_string(&mut out, sid);
+    out.extend_from_slice(b",\"restored\":true,\"restored_ids\":[");
+    for (at, identifier) in restored.enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        json::push_string(&mut out, identifier.as_str());
+    }
+    out.extend_from_slice(b"]}");
+    Frame::from_json(out)
+}
+
+/// Who is present: see [`presence`](super::presence).
+pub fn presence(identifier: &Identifier, said: &Payload) -> Frame {
+    message(
+        identifier,
+        said,
+        Some(super::presence::BROADCAST_TYPE),
+        None,
+    )
+}
+
 /// The connection is open, under this session id.
 pub fn welcome(sid: &str) -> Frame {
     object(&[("type", Value::Text("welcome")), ("sid", Value::Text(sid))])

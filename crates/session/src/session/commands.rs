@@ -90,6 +90,38 @@ impl Session {
         state.subscriptions.begin(identifier, stream, max, now)
     }
 
+    /// Takes a subscription over from an earlier session of the client. Its
+    /// frames are held back until [`Session::release`], because the client
+    /// first asks for what it has missed. A client that subscribes again
+    /// gets its confirmation.
+    #[must_use]
+    pub fn restore_subscription(
+        &self,
+        identifier: &Identifier,
+        stream: &StreamName,
+        now: Time,
+    ) -> Begin {
+        let mut state = self.state.lock();
+        if state.phase != Phase::Open {
+            return Begin::Closed;
+        }
+        let max = self.shared.config.max_subscriptions;
+        let begin = state.subscriptions.begin(identifier, stream, max, now);
+        if begin == Begin::New {
+            state.subscriptions.mark_restored(identifier);
+        }
+        begin
+    }
+
+    /// What the session listens to.
+    #[must_use]
+    pub fn subscriptions(&self) -> Vec<(Identifier, StreamName)> {
+        let state = self.state.lock();
+        let all = state.subscriptions.all();
+        all.map(|known| (known.identifier.clone(), known.stream.clone()))
+            .collect()
+    }
+
     /// Says `confirmation` for a subscription, and lets its frames flow after
     /// `replay`. False if session or subscription are gone: the caller takes
     /// the subscription out of the hub again.

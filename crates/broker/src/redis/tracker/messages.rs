@@ -12,6 +12,9 @@ use pollux_protocol::{Announcement, Inbound, PublicationError, StreamName};
 use std::sync::{Arc, atomic::Ordering};
 use tokio::time::Instant;
 
+/// What the settle script says when something lent has come back.
+const BACK: &[u8] = b"{\"back\":true}";
+
 impl Tracker {
     pub(super) async fn on_message(&mut self, message: Message) {
         self.health.messages.fetch_add(1, Ordering::Relaxed);
@@ -24,6 +27,9 @@ impl Tracker {
         };
         if !self.table.lock().known.contains_key(&name) {
             return;
+        }
+        if *message.body == *BACK {
+            return self.send(Event::Back(name)).await;
         }
         match Announcement::parse(name.clone(), &message.body) {
             Ok(announcement) => {

@@ -23,6 +23,7 @@ pub(super) struct Rest(Vec<u8>);
 /// Writes what the socket takes at once. `None`: all of it.
 pub(super) fn write_frames(
     stream: &TcpStream,
+    vary: &str,
     cursor: u64,
     gap: bool,
     frames: &Frames,
@@ -36,6 +37,8 @@ pub(super) fn write_frames(
         if gap {
             out.extend_from_slice(b"\r\npollux-gap: 1");
         }
+        out.extend_from_slice(b"\r\nvary: ");
+        out.extend_from_slice(vary.as_bytes());
         out.extend_from_slice(PollDoor::ANY_ORIGIN_LINES);
         out.extend_from_slice(b"content-length: ");
         number(out, length as u64);

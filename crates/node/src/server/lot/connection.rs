@@ -7,8 +7,9 @@ use super::{
 };
 use crate::{
     auth::ConnectRequest,
-    http::PollDoor,
-    longpoll::{Handled, LongPoll, Parked, PollAnswer, PollRequest},
+    http::{Asker, CROSSING, PollDoor},
+    longpoll::{Claims, Handled, LongPoll, Parked, PollAnswer, PollRequest},
+    runtime::resume::can_come_back,
     telemetry::Metrics,
 };
 use bytes::Bytes;
@@ -31,10 +32,6 @@ use tokio_util::sync::CancellationToken;
 
 /// Room beside the body that a request put together from pieces may take.
 const HEAD_ALLOWANCE: usize = 16 * 1024;
-
-/// An answer and the client's leaving may cross for this long: one round trip
-/// to the other side of the world.
-const CROSSING: Duration = Duration::from_millis(250);
 
 /// What the connections of a listener share.
 #[derive(Debug)]
@@ -62,7 +59,7 @@ pub(crate) enum Left {
 /// What a read brought.
 enum Step {
     /// A poll was done; it has an answer or waits for one.
-    Polled(Handled, Option<HeaderValue>),
+    Polled(Handled, Asker),
     /// An open, which may have to ask somebody; or a poll that is refused.
     Open(Box<Open>),
     /// A page asks whether it may poll.
@@ -77,7 +74,7 @@ struct Open {
     headers: HeaderMap,
     query: String,
     cursor: Option<u64>,
-    origin: Option<HeaderValue>,
+    asker: Asker,
     body: Vec<u8>,
 }
 
@@ -102,10 +99,10 @@ pub(crate) async fn serve(stream: &mut TcpStream, lot: Lot<'_>) -> Left {
             Poll::Pending
         });
         let answered = match step.await {
-            Step::Polled(Handled::Answer(answer), origin) => {
-                respond(stream, &lot, answer, origin).await
+            Step::Polled(Handled::Answer(answer), asker) => {
+                respond(stream, &lot, answer, asker).await
             }
-            Step::Polled(Handled::Parked(parked), origin) => {
+            Step::Polled(Handled::Parked(parked), asker) => {
                 let Some(answer) = (Waiting {
                     stream,
                     parked,
@@ -115,7 +112,7 @@ pub(crate) async fn serve(stream: &mut TcpStream, lot: Lot<'_>) -> Left {
                 else {
                     return Left::Closed;
                 };
-                respond(stream, &lot, answer, origin).await
+                respond(stream, &lot, answer, asker).await
             }
             Step::Open(open) => Box::pin(serve_open(stream, &lot, *open)).await,
             Step::Preflight(origin) => {
@@ -196,20 +193,30 @@ fn poll(lot: &Lot<'_>, head: PollHead<'_>) -> Step {
         poll_id,
         cursor,
         origin,
+        takes_gzip,
         query,
         body,
         headers,
     } = head;
+    let asker = Asker { origin, takes_gzip };
     match (poll_id, headers) {
-        (Some(poll_id), _) if lot.door.admits(origin.as_ref()) => Step::Polled(
-            LongPoll::poll(lot.door.runtime(), poll_id, cursor, body),
-            origin,
+        (Some(poll_id), _) if lot.door.admits(asker.origin.as_ref()) => Step::Polled(
+            LongPoll::poll(
+                lot.door.runtime(),
+                poll_id,
+                Claims {
+                    cursor,
+                    can_come_back: can_come_back(query),
+                },
+                body,
+            ),
+            asker,
         ),
         (_, headers) => Step::Open(Box::new(Open {
             headers: headers.unwrap_or_default(),
             query: query.to_owned(),
             cursor,
-            origin,
+            asker,
             body: body.to_vec(),
         })),
     }
@@ -220,7 +227,7 @@ async fn serve_open(
     lot: &Lot<'_>,
     open: Open,
 ) -> io::Result<ControlFlow<(), Option<Delivery>>> {
-    if !lot.door.admits(open.origin.as_ref()) {
+    if !lot.door.admits(open.asker.origin.as_ref()) {
         let response = lot.door.refuse_origin();
         return finish(stream, lot, answer::write_response(stream, response)).await;
     }
@@ -251,7 +258,7 @@ async fn serve_open(
             answer
         }
     };
-    respond(stream, lot, answer, open.origin).await
+    respond(stream, lot, answer, open.asker).await
 }
 
 /// Writes an answer. Continues with its delivery, or breaks if the connection
@@ -260,7 +267,7 @@ async fn respond(
     stream: &mut TcpStream,
     lot: &Lot<'_>,
     answer: PollAnswer,
-    origin: Option<HeaderValue>,
+    asker: Asker,
 ) -> io::Result<ControlFlow<(), Option<Delivery>>> {
     let answer = match answer {
         PollAnswer::Frames {
@@ -270,15 +277,16 @@ async fn respond(
             gap,
             poll_id: None,
             delivery,
-        } if lot.door.is_plain() => {
-            let written = answer::write_frames(stream, cursor, gap, &frames, length);
+        } if lot.door.is_plain() && !lot.door.compresses(&asker, length) => {
+            let vary = lot.door.vary();
+            let written = answer::write_frames(stream, vary, cursor, gap, &frames, length);
             drop(frames);
             let written = written.map(|rest| (rest, Some(delivery)));
             return finish(stream, lot, written).await;
         }
         answer => answer,
     };
-    let response = lot.door.response(answer, origin.as_ref(), None);
+    let response = lot.door.response(answer, &asker, None);
     finish(stream, lot, answer::write_response(stream, response)).await
 }
 

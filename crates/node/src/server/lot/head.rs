@@ -10,6 +10,7 @@
 //! Everything else is handed over. The parser is hyper's own, with the same
 //! settings, so the two can't disagree on where a request ends.
 
+use crate::http::accepts_gzip;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// More headers than any browser sends.
@@ -41,6 +42,8 @@ pub(super) struct PollHead<'a> {
     pub(super) cursor: Option<u64>,
     /// What the page is called that sent it.
     pub(super) origin: Option<HeaderValue>,
+    /// Whether it may be answered compressed.
+    pub(super) takes_gzip: bool,
     pub(super) query: &'a str,
     pub(super) body: &'a [u8],
     /// All headers, for an open only: a poll was let in when it was opened.
@@ -92,6 +95,7 @@ pub(super) fn parse<'a>(bytes: &'a [u8], path: &str, max_body: usize) -> Parsed<
                 poll_id: known.poll_id,
                 cursor: known.cursor,
                 origin: known.origin,
+                takes_gzip: accepts_gzip(known.encodings),
                 query,
                 body,
                 headers,
@@ -116,6 +120,7 @@ struct Known<'a> {
     poll_id: Option<&'a str>,
     cursor: Option<u64>,
     origin: Option<HeaderValue>,
+    encodings: Option<&'a [u8]>,
 }
 
 impl<'a> Known<'a> {
@@ -143,6 +148,9 @@ impl<'a> Known<'a> {
                 }
                 14 if name.eq_ignore_ascii_case(b"content-length") => {
                     first(&mut known.content_length, digits(value)?)?;
+                }
+                15 if name.eq_ignore_ascii_case(b"accept-encoding") => {
+                    first(&mut known.encodings, value)?;
                 }
                 17 if name.eq_ignore_ascii_case(b"transfer-encoding") => return None,
                 18 if name.eq_ignore_ascii_case(b"x-anycable-poll-id") => {
@@ -234,6 +242,7 @@ mod tests {
             "POST /lp HTTP/1.1\r\nX-Anycable-Poll-ID: a\r\nX-Anycable-Poll-ID: b\r\n\r\n",
             "POST /lp HTTP/1.1\r\nPollux-Cursor: 1\r\nPollux-Cursor: 2\r\n\r\n",
             "POST /lp HTTP/1.1\r\nOrigin: a\r\nOrigin: b\r\n\r\n",
+            "POST /lp HTTP/1.1\r\nAccept-Encoding: a\r\nAccept-Encoding: b\r\n\r\n",
             "OPTIONS /lp HTTP/1.1\r\nContent-Length: 1\r\n\r\nx",
             "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
             "\u{16}\u{3}\u{1}\u{2}",

@@ -172,7 +172,7 @@ async fn the_same_request_gets_the_same_answer() {
         b"POST /nowhere HTTP/1.1\r\nContent-Length: 0\r\n\r\n".to_vec(),
         b"GET /health HTTP/1.1\r\n\r\n".to_vec(),
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n".to_vec(),
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+        b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n".to_vec(),
     ];
     for allowed in [vec![], vec!["b".to_owned()]] {
         let pair = Pair::start(Config {
@@ -252,6 +252,51 @@ async fn a_session_looks_the_same_on_both() {
     let lot = epoch(life(&pair.node, pair.lot, "one").await);
     let hyper = epoch(life(&pair.node, pair.hyper, "two").await);
     assert_eq!(lot, hyper);
+}
+
+/// The answer to a request that takes gzip: its head, and its body in hex.
+async fn compressed(stream: &mut TcpStream, request: &[u8]) -> (String, String) {
+    stream.write_all(request).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    let head = String::from_utf8(head).unwrap();
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "));
+    let mut body = vec![0; length.unwrap().parse().unwrap()];
+    stream.read_exact(&mut body).await.unwrap();
+    (normal(&head), format!("{body:x?}"))
+}
+
+#[tokio::test]
+async fn a_compressed_answer_is_the_same_on_both() {
+    let pair = Pair::start(config()).await;
+    let mut clients = Vec::new();
+    for address in [pair.lot, pair.hyper] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let open = with_body("POST /lp HTTP/1.1\r\nHost: a", SUBSCRIBE);
+        let first = ask(&mut stream, &open).await;
+        let id = first
+            .lines()
+            .find_map(|line| line.strip_prefix("x-anycable-poll-id: "));
+        clients.push((stream, id.unwrap().trim().to_owned()));
+    }
+    for data in ["short".to_owned(), "long ".repeat(1_000)] {
+        pair.node.publish("a", &data).await.unwrap();
+        let mut seen = Vec::new();
+        for (stream, id) in &mut clients {
+            let poll = format!(
+                "POST /lp HTTP/1.1\r\nX-Anycable-Poll-ID: {id}\r\nAccept-Encoding: br, gzip\r\n\r\n"
+            );
+            seen.push(compressed(stream, poll.as_bytes()).await);
+        }
+        assert_eq!(seen[0], seen[1]);
+        let is_compressed = seen[0].0.contains("\r\ncontent-encoding: gzip\r\n");
+        assert_eq!(is_compressed, data.len() > 1_024, "{}", seen[0].0);
+        assert!(seen[0].0.contains("\r\nvary: Origin, Accept-Encoding\r\n"));
+    }
 }
 
 #[tokio::test]

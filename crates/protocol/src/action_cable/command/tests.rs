@@ -28,7 +28,8 @@ fn the_base_commands() {
         with("subscribe", ""),
         Ok(Command::Subscribe {
             identifier: chat(),
-            history: None
+            history: None,
+            presence: None
         })
     );
     assert_eq!(
@@ -150,7 +151,7 @@ fn mistakes_are_told_apart() {
         ("{}", "missing_command"),
         (r#"{"command":null}"#, "missing_command"),
         (r#"{"command":5}"#, "missing_command"),
-        (r#"{"command":"join","identifier":"a"}"#, "unknown"),
+        (r#"{"command":"speak","identifier":"a"}"#, "unknown"),
         (r#"{"command":"subscribe"}"#, "missing_identifier"),
         (
             r#"{"command":"subscribe","identifier":""}"#,
@@ -181,4 +182,50 @@ fn mistakes_are_told_apart() {
 fn the_name_of_an_unknown_command_is_cut() {
     let line = format!(r#"{{"command":"{}"}}"#, "é".repeat(100));
     assert_eq!(parse(&line), Err(CommandError::Unknown("é".repeat(64))));
+}
+
+#[test]
+fn presence_commands() {
+    let who = r#""presence":{"id":"42","info":{"name":"Vova"}}"#;
+    let joined = parse(&format!(r#"{{"command":"join","identifier":"a",{who}}}"#));
+    let Ok(Command::Join { presence, .. }) = &joined else {
+        panic!("not a join: {joined:?}");
+    };
+    assert_eq!(presence.id, "42");
+    let subscribed = parse(&format!(
+        r#"{{"command":"subscribe","identifier":"a",{who}}}"#
+    ));
+    let Ok(Command::Subscribe {
+        presence: Some(along),
+        ..
+    }) = &subscribed
+    else {
+        panic!("not a subscribe: {subscribed:?}");
+    };
+    assert_eq!(along, presence);
+    let left = parse(r#"{"command":"leave","identifier":"a"}"#);
+    assert_eq!(left.map(|command| command.name()), Ok("leave"));
+    for (data, expected) in [
+        ("", true),
+        (r#","data":{}"#, true),
+        (r#","data":{"return_records":true}"#, true),
+        (r#","data":{"return_records":false}"#, false),
+        (r#","data":null"#, true),
+        (r#","data":[1]"#, true),
+    ] {
+        let asked = parse(&format!(
+            r#"{{"command":"presence","identifier":"a"{data}}}"#
+        ));
+        let Ok(Command::Presence { records, .. }) = asked else {
+            panic!("not understood: {data}");
+        };
+        assert_eq!(records, expected, "{data}");
+    }
+    for line in [
+        r#"{"command":"join","identifier":"a"}"#,
+        r#"{"command":"join","identifier":"a","presence":{}}"#,
+        r#"{"command":"subscribe","identifier":"a","presence":7}"#,
+    ] {
+        assert_eq!(parse(line), Err(CommandError::BadPresence), "{line}");
+    }
 }
