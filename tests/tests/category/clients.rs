@@ -6,6 +6,8 @@ use tokio::task::JoinHandle;
 with_both_brokers! {
     the_go_client_sees_everything_once,
     the_javascript_client_sees_everything_once,
+    clients_that_lose_answers_and_change_nodes_see_everything_once,
+    a_client_of_several_categories_sees_everything_once,
 }
 
 /// What one turn of a loop brought.
@@ -105,12 +107,20 @@ fn is_uuid(text: &str) -> bool {
 
 /// Publishes numbers on a connection that stays, as fast as it can.
 fn publish_all(node: &Node, numbers: std::ops::RangeInclusive<u64>) -> JoinHandle<Result<()>> {
+    publish_to(node, "a", numbers)
+}
+
+fn publish_to(
+    node: &Node,
+    category: &'static str,
+    numbers: std::ops::RangeInclusive<u64>,
+) -> JoinHandle<Result<()>> {
     let address = node.address();
     tokio::spawn(async move {
         let mut connection = Connection::open(address).await?;
         for number in numbers {
             let answer = connection
-                .ask(&publish_request("a", &number.into()))
+                .ask(&publish_request(category, &number.into()))
                 .await?;
             ensure!(answer.status == 200, "{answer:?}");
         }
@@ -169,5 +179,81 @@ async fn the_javascript_client_sees_everything_once(broker: Broker) -> Result<()
         seen: Vec::new(),
     };
     run!(client, nodes);
+    Ok(())
+}
+
+/// Two publishers, and a dozen clients that poll one node, then the other, and often vanish before
+/// they are answered.
+async fn clients_that_lose_answers_and_change_nodes_see_everything_once(
+    broker: Broker,
+) -> Result<()> {
+    let nodes = broker.start(&[("history_limit", "300")]).await?;
+    let both = [&nodes.publisher, nodes.polled()];
+    let publishing = [
+        publish_all(both[0], 1..=150),
+        publish_all(both[1], 1_001..=1_150),
+    ];
+    let follow = async |client: usize| {
+        let mut reader = GoClient::start("a");
+        let mut turn = client;
+        while reader.seen.len() < 300 {
+            let node = both[turn % 2];
+            if turn.is_multiple_of(3) {
+                let query = format!("category=a&since_time={}&timeout=1", reader.since);
+                let mut vanishing = Connection::open(node.address()).await?;
+                vanishing.send(&poll_request(&query)).await?;
+                drop(vanishing);
+            }
+            reader.turn(node).await?;
+            turn += 1;
+        }
+        anyhow::Ok(reader)
+    };
+    let readers = futures_util::future::try_join_all((0..12).map(follow)).await?;
+    for publisher in publishing {
+        publisher.await??;
+    }
+    for reader in &readers {
+        assert_eq!(reader.seen, readers[0].seen);
+    }
+    let mut all = readers[0].seen.clone();
+    all.sort_by_key(Value::as_u64);
+    let expected: Vec<_> = (1..=150).chain(1_001..=1_150).map(Value::from).collect();
+    assert_eq!(all, expected);
+    Ok(())
+}
+
+/// Our extension, with a publisher for each of them.
+async fn a_client_of_several_categories_sees_everything_once(broker: Broker) -> Result<()> {
+    let nodes = broker.start(&[("history_limit", "300")]).await?;
+    let both = [&nodes.publisher, nodes.polled()];
+    let publishing = [
+        publish_to(both[0], "a", 1..=150),
+        publish_to(both[1], "b", 1_001..=1_150),
+        publish_to(both[0], "c", 2_001..=2_150),
+    ];
+    let follow = async |client: usize| {
+        let mut reader = GoClient::start("a&category=b&category=c");
+        let mut turn = client;
+        while reader.seen.len() < 450 {
+            reader.turn(both[turn % 2]).await?;
+            turn += 1;
+        }
+        anyhow::Ok(reader)
+    };
+    let readers = futures_util::future::try_join_all((0..6).map(follow)).await?;
+    for publisher in publishing {
+        publisher.await??;
+    }
+    for reader in &readers {
+        let of = |range: std::ops::RangeInclusive<u64>| {
+            let seen = reader.seen.iter().filter_map(Value::as_u64);
+            seen.filter(|number| range.contains(number))
+                .collect::<Vec<_>>()
+        };
+        for range in [1..=150, 1_001..=1_150, 2_001..=2_150] {
+            assert_eq!(of(range.clone()), range.collect::<Vec<_>>());
+        }
+    }
     Ok(())
 }

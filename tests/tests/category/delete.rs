@@ -1,14 +1,20 @@
-//! Events that are gone when somebody has had them. With one node: where Redis keeps the events,
-//! the same doors are used.
+//! Events that are gone when somebody has had them.
 
 use super::*;
+
+with_both_brokers! {
+    what_was_read_is_gone_and_what_was_not_stays,
+    all_who_wait_get_an_event_and_who_comes_later_does_not,
+    an_event_whose_poller_vanished_is_there_for_the_next,
+    who_waits_gets_what_came_back,
+    of_several_categories_the_first_is_meant,
+}
 
 const DELETE: [(&str, &str); 1] = [("category_delete_after_retrieval", "true")];
 const ALL: &str = "timeout=1&category=a&since_time=0";
 
-#[tokio::test]
-async fn what_was_read_is_gone_and_what_was_not_stays() -> Result<()> {
-    let nodes = Broker::Memory.start(&DELETE).await?;
+async fn what_was_read_is_gone_and_what_was_not_stays(broker: Broker) -> Result<()> {
+    let nodes = broker.start(&DELETE).await?;
     for number in 1..=3 {
         nodes.publish("a", &json!(number)).await?;
         let published = now();
@@ -36,9 +42,8 @@ async fn what_was_read_is_gone_and_what_was_not_stays() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn all_who_wait_get_an_event_and_who_comes_later_does_not() -> Result<()> {
-    let nodes = Broker::Memory.start(&DELETE).await?;
+async fn all_who_wait_get_an_event_and_who_comes_later_does_not(broker: Broker) -> Result<()> {
+    let nodes = broker.start(&DELETE).await?;
     let query = "timeout=20&category=a";
     let mut parked = nodes.park(&[query, query]).await?;
     nodes.publish("a", &json!("pushed")).await?;
@@ -53,9 +58,8 @@ async fn all_who_wait_get_an_event_and_who_comes_later_does_not() -> Result<()> 
 }
 
 /// golongpoll loses it.
-#[tokio::test]
-async fn an_event_whose_poller_vanished_is_there_for_the_next() -> Result<()> {
-    let nodes = Broker::Memory.start(&DELETE).await?;
+async fn an_event_whose_poller_vanished_is_there_for_the_next(broker: Broker) -> Result<()> {
+    let nodes = broker.start(&DELETE).await?;
     let large = Value::from("x".repeat(1_000_000));
     for number in 1..=8 {
         let data = json!([number, large]);
@@ -73,9 +77,8 @@ async fn an_event_whose_poller_vanished_is_there_for_the_next() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn who_waits_gets_what_came_back() -> Result<()> {
-    let nodes = Broker::Memory.start(&DELETE).await?;
+async fn who_waits_gets_what_came_back(broker: Broker) -> Result<()> {
+    let nodes = broker.start(&DELETE).await?;
     let large = Value::from("x".repeat(1_000_000));
     for _ in 0..8 {
         nodes.publish("a", &large).await?;
@@ -90,9 +93,8 @@ async fn who_waits_gets_what_came_back() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn of_several_categories_the_first_is_meant() -> Result<()> {
-    let nodes = Broker::Memory.start(&DELETE).await?;
+async fn of_several_categories_the_first_is_meant(broker: Broker) -> Result<()> {
+    let nodes = broker.start(&DELETE).await?;
     nodes.publish("a", &json!("a")).await?;
     nodes.publish("b", &json!("b")).await?;
     let read = nodes

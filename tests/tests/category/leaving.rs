@@ -35,6 +35,26 @@ async fn a_node_that_stops_answers_who_waits(broker: Broker) -> Result<()> {
 
 with_both_brokers! { a_node_that_stops_answers_who_waits }
 
+/// golongpoll panics.
+#[tokio::test]
+async fn who_publishes_to_a_node_that_stops_is_sent_to_another() -> Result<()> {
+    let mut node = Node::builder().spawn().await?;
+    let request = publish_request("a", &json!("late")).to_bytes();
+    let (first, rest) = request.split_at(request.len() - 5);
+    let mut publisher = Connection::open(node.address()).await?;
+    publisher.send_bytes(first).await?;
+    let mut parked = park(&node, &["timeout=100&category=a"]).await?;
+    node.ask_to_stop()?;
+    nothing(&parked[0].response().await?)?;
+    publisher.send_bytes(rest).await?;
+    let refused = publisher.response().await?;
+    assert_eq!(refused.status, 503);
+    assert!(refused.header("retry-after").is_some());
+    assert!(refused.text()?.starts_with("{\"error\": \""));
+    assert!(node.wait(PATIENCE).await?.success());
+    Ok(())
+}
+
 #[tokio::test]
 async fn while_redis_is_away_polls_wait_and_publishers_are_told() -> Result<()> {
     let mut nodes = Broker::Redis.start(&[]).await?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 with_both_brokers! {
     a_full_buffer_drops_the_oldest,
+    a_buffer_has_250_events_unless_something_else_is_said,
     old_events_are_gone,
 }
 
@@ -23,6 +24,21 @@ async fn a_full_buffer_drops_the_oldest(broker: Broker) -> Result<()> {
             .len(),
         1
     );
+    Ok(())
+}
+
+async fn a_buffer_has_250_events_unless_something_else_is_said(broker: Broker) -> Result<()> {
+    let nodes = broker.start(&[]).await?;
+    let mut connection = Connection::open(nodes.publisher.address()).await?;
+    for number in 1..=260 {
+        let answer = connection
+            .ask(&publish_request("a", &json!(number)))
+            .await?;
+        ensure!(answer.status == 200, "{answer:?}");
+    }
+    let read = nodes.events("timeout=1&category=a&since_time=0").await?;
+    let expected: Vec<_> = (11..=260).map(Value::from).collect();
+    assert_eq!(data(&read), expected.iter().collect::<Vec<_>>());
     Ok(())
 }
 

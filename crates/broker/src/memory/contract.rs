@@ -55,8 +55,10 @@ impl Broker for MemoryBroker {
             let place = self.events.reserve().await;
             let place = place.map_err(|_| BrokerError::Stopped)?;
             let publication = Arc::new(publication);
-            let now = moment();
             let mut shard = self.shard(&publication.stream).lock();
+            // Within the lock, so that whoever has read a stream has read
+            // everything that is older than what it reads of others then.
+            let now = moment();
             if let Some((group, capacity)) = offer.capacity {
                 let log = self.log(&mut shard, &publication.stream, now.at);
                 self.bytes.fetch_sub(log.expire(now.at), Ordering::Relaxed);

@@ -21,8 +21,10 @@ const RECENTLY: Duration = Duration::from_secs(60);
 /// Categories whose last event is remembered.
 const HEADS_MAX: usize = 10_000;
 
-/// Where the last events of categories stand: who has seen the last one has
-/// nothing to read. After an event all of its pollers come back at once.
+/// Where the last events of categories stand: who has just seen the last one
+/// has nothing to read. After an event all of its pollers come back at once.
+/// Who has seen later ones, from another node, must not hear those again when
+/// they arrive here: what it has seen is in history.
 #[derive(Debug, Default)]
 pub(crate) struct Heads(Mutex<HashMap<StreamName, (Position, Place)>>);
 
@@ -81,7 +83,8 @@ impl Category {
     ) -> Result<Past, BrokerError> {
         if let Some(head) = &head
             && let Some(last) = self.heads.at(stream, head)
-            && !cursor.is_before(last)
+            && cursor.last == Some(last.id)
+            && cursor.since >= last.timestamp
         {
             return Ok(Past {
                 unseen: Vec::new(),

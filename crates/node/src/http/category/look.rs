@@ -25,6 +25,9 @@ pub(super) struct Found {
     pub(super) covered: Vec<Option<Position>>,
 }
 
+/// Events with their streams.
+type Unseen<'a> = Vec<(&'a StreamName, Entry)>;
+
 impl Poll {
     /// Takes an event that came here out of the way of later polls. All that
     /// wait get it, whoever may take it.
@@ -39,8 +42,38 @@ impl Poll {
     /// What the past has for this poll. `None`: the broker could not say in
     /// time.
     pub(super) async fn look(&self, heads: &[Option<Position>]) -> Option<Found> {
-        let mut found = Found::default();
-        let mut unseen = Vec::new();
+        let (mut unseen, covered) = self.read(heads).await?;
+        if self.streams.len() > 1
+            && let Some(last) = unseen.iter().map(|(_, entry)| entry.time).max()
+        {
+            // While the last stream was read, the first one went on: what came
+            // there before the end of this answer must not be behind it.
+            (unseen, _) = self.read(&[]).await?;
+            unseen.retain(|(_, entry)| entry.time <= last);
+            self.merge(&mut unseen);
+        }
+        let lent = match (self.door.delete, self.streams.first()) {
+            (true, Some(stream)) if !unseen.is_empty() => self.lend(stream, &mut unseen).await,
+            _ => None,
+        };
+        let events = unseen.into_iter().map(|(stream, entry)| {
+            let data = &entry.publication.data;
+            Event::of(stream, data, entry.time)
+        });
+        Some(Found {
+            events: events.collect(),
+            lent,
+            covered,
+        })
+    }
+
+    /// Reads one stream after the other. What of each was not seen, and how far
+    /// it was looked at.
+    async fn read(
+        &self,
+        heads: &[Option<Position>],
+    ) -> Option<(Unseen<'_>, Vec<Option<Position>>)> {
+        let (mut unseen, mut covered) = (Vec::new(), Vec::new());
         for (number, stream) in self.streams.iter().enumerate() {
             let head = heads.get(number).cloned().flatten();
             let past = loop {
@@ -53,33 +86,25 @@ impl Poll {
                 }
                 sleep(RETRY).await;
             };
-            found.covered.push(past.covered);
+            covered.push(past.covered);
             unseen.extend(past.unseen.into_iter().map(|entry| (stream, entry)));
         }
-        if self.streams.len() > 1 {
-            self.merge(&mut unseen);
-        }
-        if let (true, Some(stream)) = (self.door.delete, self.streams.first())
-            && !unseen.is_empty()
-        {
-            let positions = unseen.iter().map(|(_, entry)| entry.position.clone());
-            if let Some(granted) = self.claim(stream, positions.collect()).await {
-                let lent = self.lent(stream, granted.clone());
-                unseen.retain(|(_, entry)| granted.contains(&entry.position));
-                found.lent = (!unseen.is_empty()).then_some(lent);
-            }
-        }
-        let events = unseen.into_iter().map(|(stream, entry)| {
-            let data = &entry.publication.data;
-            Event::of(stream, data, entry.time)
-        });
-        found.events = events.collect();
-        Some(found)
+        Some((unseen, covered))
+    }
+
+    /// Takes events out of the way of other polls, and leaves only those that
+    /// could be.
+    async fn lend(&self, stream: &StreamName, unseen: &mut Unseen<'_>) -> Option<Lent> {
+        let positions = unseen.iter().map(|(_, entry)| entry.position.clone());
+        let granted = self.claim(stream, positions.collect()).await?;
+        unseen.retain(|(_, entry)| granted.contains(&entry.position));
+        // Nothing that was lent would come back at once, and wake all who wait.
+        (!granted.is_empty()).then(|| self.lent(stream, granted))
     }
 
     /// Puts events of several streams into one order, in which the last one
     /// that the client has seen has its place too.
-    fn merge(&self, unseen: &mut Vec<(&StreamName, Entry)>) {
+    fn merge(&self, unseen: &mut Unseen<'_>) {
         let last = self.cursor.last.filter(|last| {
             let mut streams = self.streams.iter();
             streams.any(|stream| last.time_in(stream).is_some())
