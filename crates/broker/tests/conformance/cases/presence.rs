@@ -9,7 +9,8 @@ use pollux_broker::{Entered, Member};
 use pollux_protocol::{Payload, PresenceRequest};
 use pollux_testkit::{PATIENCE, assert_eventually};
 use serde_json::{Value, json};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 const LONG: Duration = Duration::from_secs(300);
 const SHORT: Duration = Duration::from_millis(400);

@@ -90,7 +90,7 @@ pub(crate) async fn each_goes_to_one_of_many_readers(world: impl World) -> Resul
     const READERS: usize = 10;
     const COUNT: u64 = 100;
     let nodes = world.nodes().await?;
-    let (taken, mut all) = tokio::sync::mpsc::unbounded_channel();
+    let (taken, mut all) = tokio::sync::mpsc::channel(READERS);
     let mut readers = JoinSet::new();
     for reader in 0..READERS {
         let broker = Arc::clone(&nodes[reader % nodes.len()].broker);
@@ -107,7 +107,8 @@ pub(crate) async fn each_goes_to_one_of_many_readers(world: impl World) -> Resul
                     broker
                         .settle(&stream, take.group, positions, Outcome::Arrived)
                         .await?;
-                    taken.send(entry.publication.data.as_str().to_owned())?;
+                    let text = entry.publication.data.as_str().to_owned();
+                    taken.send(text).await?;
                 }
                 tokio::task::yield_now().await;
             }

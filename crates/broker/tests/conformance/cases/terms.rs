@@ -8,7 +8,8 @@ use crate::{
 use anyhow::Result;
 use pollux_broker::{Group, HistoryError, Keep, Offer, Offered, Outcome, Since, Take};
 use pollux_testkit::{PATIENCE, assert_eventually};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// A time that a case waits for, and far above what a slow machine takes.
 const IDLE: Duration = Duration::from_secs(2);
