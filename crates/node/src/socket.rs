@@ -20,11 +20,16 @@ use std::{
 };
 use tokio::time::{Instant, timeout};
 use tracing::debug;
+use tungstenite::error::ProtocolError;
 
 /// Normal end.
 const NORMAL: u16 = 1000;
 /// The server goes away.
 const GOING_AWAY: u16 = 1001;
+/// What came is no WebSocket.
+const PROTOCOL_ERROR: u16 = 1002;
+/// What came is larger than it may be.
+const TOO_BIG: u16 = 1009;
 /// What came is not what was agreed on.
 const INVALID: u16 = 1007;
 
@@ -41,7 +46,9 @@ pub(crate) struct Socket {
 /// Why a socket ends.
 #[derive(Debug)]
 enum End {
-    /// The client left, or the connection broke.
+    /// The client took leave.
+    Left,
+    /// The connection broke.
     Gone,
     /// Say this, and close.
     Close(u16, &'static str),
@@ -74,11 +81,16 @@ impl Socket {
         self.runtime.detach(&self.session, subscriptions);
         self.runtime.registry.remove(self.session.secret());
         sockets.fetch_sub(1, Ordering::Relaxed);
-        if let End::Close(code, reason) = end {
-            let goodbye = close(&mut stream, code, reason);
-            if timeout(self.pace.write_timeout, goodbye).await.is_err() {
-                debug!("A client did not take leave");
+        let goodbye = async {
+            match end {
+                // Reading on sends the answer to the client's close.
+                End::Left => while let Some(Ok(_)) = stream.recv().await {},
+                End::Close(code, reason) => close(&mut stream, code, reason).await,
+                End::Gone => {}
             }
+        };
+        if timeout(self.pace.write_timeout, goodbye).await.is_err() {
+            debug!("A client did not take leave");
         }
     }
 
@@ -105,7 +117,14 @@ impl Socket {
                             }
                         }
                         Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-                        Some(Ok(Message::Close(_)) | Err(_)) | None => return End::Gone,
+                        Some(Err(error)) => {
+                            return match complaint(error) {
+                                Some((code, reason)) => End::Close(code, reason),
+                                None => End::Gone,
+                            };
+                        }
+                        Some(Ok(Message::Close(_))) => return End::Left,
+                        None => return End::Gone,
                     }
                 }
                 answer = answer => {
@@ -217,6 +236,20 @@ pub(crate) async fn close(stream: &mut WebSocket, code: u16, reason: &'static st
     if stream.send(Message::Close(Some(goodbye))).await.is_ok() {
         while let Some(Ok(_)) = stream.recv().await {}
     }
+}
+
+/// How a socket closes whose client has broken the rules of WebSocket (RFC 6455,
+/// section 7.4.1); `None` if the connection itself is broken.
+pub(crate) fn complaint(error: axum::Error) -> Option<(u16, &'static str)> {
+    use tungstenite::Error;
+
+    Some(match *error.into_inner().downcast::<Error>().ok()? {
+        Error::Capacity(_) => (TOO_BIG, "Message too big"),
+        Error::Utf8(_) => (INVALID, "Not UTF-8"),
+        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => return None,
+        Error::Protocol(_) => (PROTOCOL_ERROR, "Not WebSocket"),
+        _ => return None,
+    })
 }
 
 /// A frame as a message. Shares the frame's bytes.

@@ -13,7 +13,7 @@ use crate::{
     rooms::{Rooms, stream_of_room},
     runtime::voice,
     server::Counted,
-    socket::{Pings, close, text_of},
+    socket::{Pings, close, complaint, text_of},
 };
 use axum::extract::{
     FromRequestParts as _, Request, WebSocketUpgrade,
@@ -42,7 +42,6 @@ const NEVER: Duration = Duration::from_secs(365 * 24 * 3_600);
 
 const NORMAL: u16 = 1000;
 const GOING_AWAY: u16 = 1001;
-const INVALID: u16 = 1007;
 const POLICY: u16 = 1008;
 const TOO_BIG: u16 = 1009;
 
@@ -206,7 +205,10 @@ impl RoomSocket {
                         Some(Ok(Message::Binary(bytes))) => self.hear(stream, &bytes).await,
                         Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(()),
                         Some(Ok(Message::Close(_))) => Err(End::Left),
-                        Some(Err(error)) => Err(reason_of(&error.to_string())),
+                        Some(Err(error)) => Err(match complaint(error) {
+                            Some((code, reason)) => End::Close(code, reason),
+                            None => End::Broken,
+                        }),
                         None => Err(End::Broken),
                     };
                     if let Err(end) = said {
@@ -359,16 +361,5 @@ impl RoomSocket {
             self.reply(stream, &message).await?;
         }
         Ok(())
-    }
-}
-
-/// What the reader of frames complains about.
-fn reason_of(error: &str) -> End {
-    if error.contains("too long") || error.contains("too big") {
-        End::Close(TOO_BIG, "Message too big")
-    } else if error.to_ascii_lowercase().contains("utf-8") {
-        End::Close(INVALID, "Not UTF-8")
-    } else {
-        End::Broken
     }
 }
