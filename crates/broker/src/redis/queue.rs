@@ -3,10 +3,13 @@
 use super::{Call, RedisBroker, reading};
 use crate::{
     broker::BrokerError,
-    queue::{Group, Outcome, Take, Taken},
+    queue::{Group, Outcome, Take, Taken, countable},
 };
 use pollux_protocol::{Epoch, Offset, Position, StreamName};
 use std::time::Duration;
+
+/// Publications of one answer. More would keep Redis from everybody else.
+const MOST: usize = 100_000;
 
 impl RedisBroker {
     pub(super) async fn take_some(
@@ -24,7 +27,7 @@ impl RedisBroker {
             .arg(self.verb)
             .arg(take.group.name())
             .arg(&take.reader)
-            .arg(take.max.to_string())
+            .arg(take.max.min(MOST).to_string())
             .arg(take.bound.to_string())
             .arg(micros(take.idle.unwrap_or_default()))
             .arg(micros(take.lease))
@@ -127,5 +130,5 @@ fn with_positions<'a>(call: Call<'a>, positions: &[Position]) -> Call<'a> {
 }
 
 fn micros(time: Duration) -> String {
-    time.as_micros().to_string()
+    countable(time).as_micros().to_string()
 }
