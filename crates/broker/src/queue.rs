@@ -9,6 +9,15 @@
 use pollux_protocol::{Position, Publication};
 use std::{sync::Arc, time::Duration};
 
+/// A hundred years. What is to last longer ends then: clocks can't count to the
+/// longest times that there can be.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
+
+/// As long as any clock can count.
+pub(crate) fn countable(time: Duration) -> Duration {
+    time.min(LONGEST)
+}
+
 /// A publication as history has it.
 #[derive(Clone, Debug)]
 pub struct Entry {

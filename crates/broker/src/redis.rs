@@ -36,7 +36,7 @@ use crate::{
     broker::{Broker, BrokerError, History, HistoryError, Since, Stats},
     event::{EVENT_QUEUE, Events},
     presence::{Entered, Member},
-    queue::{Group, Keep, Offer, Offered, Outcome, Take, Taken},
+    queue::{Group, Keep, Offer, Offered, Outcome, Take, Taken, countable},
 };
 use bytes::Bytes;
 use commands::Commands;
@@ -164,7 +164,7 @@ impl RedisBroker {
         }
         call = call
             .arg(keep.limit.to_string())
-            .arg(keep.ttl.as_millis().to_string())
+            .arg(countable(keep.ttl).as_millis().max(1).to_string())
             .arg(self.verb)
             .arg("json")
             .arg(publication.data.as_bytes())

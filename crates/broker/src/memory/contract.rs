@@ -5,7 +5,7 @@ use crate::{
     broker::{Broker, BrokerError, History, HistoryError, Since, Stats},
     event::Event,
     presence::{Entered, Member, joined, left},
-    queue::{Group, Offer, Offered, Outcome, Take, Taken},
+    queue::{Group, Offer, Offered, Outcome, Take, Taken, countable},
 };
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -140,7 +140,7 @@ impl Broker for MemoryBroker {
         let mut shard = self.shard(stream).lock();
         let granted = shard
             .get_mut(stream)
-            .map(|log| log.claim(positions, now + lease, now));
+            .map(|log| log.claim(positions, now + countable(lease), now));
         Box::pin(ready(Ok(granted.unwrap_or_default())))
     }
 
@@ -197,7 +197,9 @@ impl Broker for MemoryBroker {
         ttl: Duration,
     ) -> BoxFuture<'a, Result<(), BrokerError>> {
         let now = Instant::now();
-        self.snapshots.lock().save(id, snapshot, now + ttl, now);
+        self.snapshots
+            .lock()
+            .save(id, snapshot, now + countable(ttl), now);
         Box::pin(ready(Ok(())))
     }
 
@@ -218,7 +220,7 @@ impl Broker for MemoryBroker {
         Box::pin(async move {
             let mut presence = self.presence.lock().await;
             let present = member.present.clone();
-            let entered = presence.enter(stream, member, Instant::now() + ttl);
+            let entered = presence.enter(stream, member, Instant::now() + countable(ttl));
             if entered == Entered::First {
                 self.announce(joined(stream, &present)).await?;
             }

@@ -1,6 +1,9 @@
 //! Who is present, in the process.
 
-use crate::presence::{Entered, Member};
+use crate::{
+    presence::{Entered, Member},
+    queue::countable,
+};
 use pollux_protocol::{Payload, PresenceRequest, StreamName};
 use std::{collections::HashMap, time::Duration};
 use tokio::time::Instant;
@@ -68,7 +71,7 @@ impl Presence {
         };
         sessions.retain(|session| match room.sessions.get_mut(session) {
             Some((_, until)) => {
-                *until = now + ttl;
+                *until = now + countable(ttl);
                 false
             }
             None => true,

@@ -1,7 +1,7 @@
 //! The mark of one group of readers, and what they have borrowed.
 
 use super::log::{Kept, find};
-use crate::queue::{Outcome, Take};
+use crate::queue::{Outcome, Take, countable};
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     time::Duration,
@@ -48,13 +48,14 @@ impl Queue {
         offsets.extend(fresh);
         for offset in &offsets {
             self.mark = self.mark.max(*offset);
-            self.lent.insert(*offset, now + take.lease);
+            self.lent.insert(*offset, now + countable(take.lease));
         }
         self.seen = Some(now);
         self.waiting.retain(|_, until| *until > now);
         match take.wait {
             Some(wait) if offsets.is_empty() => {
-                self.waiting.insert(take.reader.clone(), now + wait);
+                self.waiting
+                    .insert(take.reader.clone(), now + countable(wait));
             }
             _ => {
                 self.waiting.remove(&take.reader);

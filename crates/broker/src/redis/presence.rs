@@ -4,6 +4,7 @@ use super::{RedisBroker, reading, script::Script};
 use crate::{
     broker::BrokerError,
     presence::{Entered, Member},
+    queue::countable,
 };
 use pollux_protocol::{Payload, PresenceRequest, StreamName};
 use std::time::Duration;
@@ -31,7 +32,7 @@ impl RedisBroker {
             .arg(&present.id)
             .arg(present.info.as_bytes())
             .arg(present.joined().as_bytes())
-            .arg(ttl.as_millis().to_string());
+            .arg(millis(ttl));
         Ok(match reading::number(&self.call(&call).await?)? {
             0 => Entered::First,
             1 => Entered::Again,
@@ -69,7 +70,7 @@ impl RedisBroker {
             let mut call = self
                 .of_presence(&self.scripts.touch, stream)
                 .arg(self.verb)
-                .arg(ttl.as_millis().to_string())
+                .arg(millis(ttl))
                 .arg(u8::from(others.is_empty()).to_string());
             for session in some {
                 call = call.arg(session);
@@ -112,4 +113,9 @@ impl RedisBroker {
         present.sort_by(|one, two| one.id.cmp(&two.id));
         Ok(present)
     }
+}
+
+/// At least one: with none Redis would forget everybody without a word.
+fn millis(ttl: Duration) -> String {
+    countable(ttl).as_millis().max(1).to_string()
 }

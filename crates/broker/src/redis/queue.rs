@@ -3,13 +3,13 @@
 use super::{Call, RedisBroker, reading};
 use crate::{
     broker::BrokerError,
-    queue::{Group, Outcome, Take, Taken},
+    queue::{Group, Outcome, Take, Taken, countable},
 };
 use pollux_protocol::{Epoch, Offset, Position, StreamName};
 use std::time::Duration;
 
-/// Publications that one call may return, so that nobody waits long for it.
-const AT_ONCE: usize = 1_000_000;
+/// Publications of one answer. More would keep Redis from everybody else.
+const MOST: usize = 100_000;
 
 impl RedisBroker {
     pub(super) async fn take_some(
@@ -27,8 +27,8 @@ impl RedisBroker {
             .arg(self.verb)
             .arg(take.group.name())
             .arg(&take.reader)
-            .arg(take.max.min(AT_ONCE).to_string())
-            .arg(take.bound.min(AT_ONCE).to_string())
+            .arg(take.max.min(MOST).to_string())
+            .arg(take.bound.to_string())
             .arg(micros(take.idle.unwrap_or_default()))
             .arg(micros(take.lease))
             .arg(micros(take.wait.unwrap_or_default()));
@@ -130,5 +130,5 @@ fn with_positions<'a>(call: Call<'a>, positions: &[Position]) -> Call<'a> {
 }
 
 fn micros(time: Duration) -> String {
-    time.as_micros().to_string()
+    countable(time).as_micros().to_string()
 }

@@ -1,13 +1,10 @@
 //! What is kept of sessions whose clients may come back.
 
 use super::RedisBroker;
-use crate::broker::BrokerError;
+use crate::{broker::BrokerError, queue::countable};
 use ::redis::Value;
 use bytes::Bytes;
 use std::time::Duration;
-
-/// Redis refuses times that end after those it can count: a thousand years.
-const MAX_MILLIS: u128 = 1_000 * 365 * 24 * 3_600 * 1_000;
 
 impl RedisBroker {
     pub(super) async fn write_snapshot(
@@ -22,7 +19,7 @@ impl RedisBroker {
             command = ::redis::cmd("DEL");
             command.arg(key);
         } else {
-            let millis = ttl.as_millis().clamp(1, MAX_MILLIS);
+            let millis = countable(ttl).as_millis().max(1);
             let millis = u64::try_from(millis).unwrap_or(u64::MAX);
             command = ::redis::cmd("SET");
             command.arg(key).arg(&*snapshot).arg("PX").arg(millis);

@@ -76,7 +76,8 @@ each!(begin: Memory memory, Redis redis, Cluster cluster, Sentinel sentinel => {
         what_is_over_the_bound_is_dropped,
         what_is_no_longer_kept_is_dropped,
         an_idle_group_is_passed_over,
-        a_group_that_reads_is_not_idle;
+        a_group_that_reads_is_not_idle,
+        there_is_no_too_much_and_no_too_long;
     once:
         what_was_read_is_gone,
         what_was_trimmed_is_told_behind_what_was_read,

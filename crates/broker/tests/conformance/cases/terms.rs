@@ -1,12 +1,16 @@
 //! On which terms publications go in, and what is passed over.
 
 use crate::{
-    cases::queue::{LONG, take, texts},
+    cases::queue::{LONG, positions, take, texts},
     node::{Node, after, name, numbers, offsets, publication},
     world::World,
 };
 use anyhow::Result;
-use pollux_broker::{Group, HistoryError, Keep, Offer, Offered, Outcome, Since, Take};
+use bytes::Bytes;
+use pollux_broker::{
+    Entered, Group, HistoryError, Keep, Member, Offer, Offered, Outcome, Since, Take,
+};
+use pollux_protocol::{Payload, PresenceRequest};
 use pollux_testkit::{PATIENCE, assert_eventually};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -233,5 +237,57 @@ pub(crate) async fn a_group_that_reads_is_not_idle(world: impl World) -> Result<
     let taken = node.take("a", &idle(9)).await?;
     assert_eq!(texts(&taken.entries), numbers(1, 3));
     assert_eq!(taken.dropped, 0);
+    Ok(())
+}
+
+pub(crate) async fn there_is_no_too_much_and_no_too_long(world: impl World) -> Result<()> {
+    const MOST: usize = usize::MAX;
+    const EVER: Duration = Duration::MAX;
+    let node = world.node().await?;
+    let stream = name("a")?;
+    let take = Take {
+        bound: MOST,
+        idle: Some(EVER),
+        lease: EVER,
+        wait: Some(EVER),
+        ..take(Group::Once, MOST)
+    };
+    assert!(node.take("a", &take).await?.entries.is_empty());
+    let offer = Offer {
+        keep: Some(Keep {
+            limit: 1_000,
+            ttl: EVER,
+        }),
+        capacity: Some((Group::Once, MOST)),
+    };
+    for text in ["1", "2"] {
+        assert!(matches!(
+            node.offer(text, offer).await?,
+            Offered::Accepted(Some(_))
+        ));
+    }
+    let backlog = node.broker.backlog(&stream, Group::Once, MOST);
+    assert_eq!(backlog.await?, 2);
+    let taken = node.take("a", &take).await?;
+    assert_eq!((texts(&taken.entries), taken.dropped), (vec!["1", "2"], 0));
+    node.settle("a", Group::Once, &taken.entries, Outcome::Back)
+        .await?;
+    let claimed = positions(&taken.entries);
+    let claimed = node.broker.claim(&stream, claimed, EVER).await?;
+    assert_eq!(claimed.len(), 2);
+    let member = Member {
+        session: "s1".to_owned(),
+        present: PresenceRequest {
+            id: "u1".to_owned(),
+            info: Payload::null(),
+        },
+    };
+    let entered = node.broker.enter(&stream, member, EVER).await?;
+    assert_eq!(entered, Entered::First);
+    let touched = node.broker.touch(&stream, vec!["s1".to_owned()], EVER);
+    assert!(touched.await?.is_empty());
+    assert_eq!(node.broker.present(&stream).await?.len(), 1);
+    node.broker.save_session("s1", Bytes::new(), EVER).await?;
+    assert!(node.broker.load_session("s1").await?.is_some());
     Ok(())
 }
