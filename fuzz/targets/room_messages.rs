@@ -12,7 +12,10 @@ fuzz_target!(|data: &[u8]| {
         let _ = request.message.field("payload.user");
     }
     if let Some(message) = RoomMessage::parse(data) {
-        assert_eq!(RoomMessage::parse(&message.to_json()), Some(message.clone()));
+        assert_eq!(
+            RoomMessage::parse(&message.to_json()),
+            Some(message.clone())
+        );
         let with = RoomMessage::new("t", message.payload_with(&[("room", "r"), ("user", "u")]));
         assert!(RoomMessage::parse(&with.to_frame()).is_some());
     }
@@ -24,6 +27,11 @@ fuzz_target!(|data: &[u8]| {
         };
         assert!(RoomMessage::parse(&RoomMessage::of(&publication).to_frame()).is_some());
         let object = text_object(&[("text", text)]);
-        assert_eq!(RoomMessage::new("t", object).field("payload.text").is_none(), text.is_empty());
+        assert_eq!(
+            RoomMessage::new("t", object)
+                .field("payload.text")
+                .is_none(),
+            text.is_empty()
+        );
     }
 });

@@ -1,34 +1,26 @@
 //! Builds a node and runs it: the library's front door.
 
+mod doors;
+mod setup;
+
 use crate::{
-    archive::{self, Archive},
-    auth::{Authenticator, BearerKey, Everybody, StreamPolicy},
-    config::{Config, Mode, PollOverflow},
-    http::{
-        self, ApiDoor, BasicUser, BroadcastDoor, CableDoor, Category, CategoryDoor, Doors,
-        EventDoor, FOREVER, Heads, MailboxConfig, MailboxDoor, Origins, PollDoor, Publishers,
-        RoomDoor, RoomRoutes, RoomSocketConfig,
-    },
+    archive::Archive,
+    auth::{Authenticator, Everybody, StreamPolicy},
+    config::{Config, Mode},
+    http,
     proxies::{NotANetwork, TrustedProxies},
     rooms::{Resolver, Rooms, RoomsConfig},
-    runtime::{Parts, Runtime, voice},
+    runtime::{Parts, Runtime},
     server::{Server, ServerConfig, Service},
-    socket::{Precision, SocketConfig},
     telemetry::{Metrics, Throttle},
 };
-use ::http::StatusCode;
 use axum::Router;
-use base64::Engine as _;
-use pollux_broker::{
-    Broker, BrokerError, Events, Keep, MemoryBroker, MemoryConfig, RedisBroker, RedisConfig,
-    RedisTls,
-};
+use pollux_broker::{Broker, BrokerError, Events, Keep};
 use pollux_protocol::{Meta, Payload, Publication, RoomMessage, StreamName, StreamVerifier};
-use pollux_session::{Overflow, PollConfig};
-use secrecy::{ExposeSecret as _, SecretString};
+use setup::{poll_config, random_node_id, start_broker};
 use std::{
     future::Future,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, atomic::AtomicUsize},
     time::Duration,
 };
@@ -409,173 +401,6 @@ impl Node {
         info!("Stopped");
     }
 
-    pub(crate) fn poll_door(&self) -> Option<(String, PollDoor)> {
-        let origins = Origins::new(&self.config.allowed_origins);
-        let door = PollDoor::new(
-            Arc::clone(&self.runtime),
-            origins,
-            self.config.poll_compress_min_size,
-        );
-        self.config
-            .poll
-            .then(|| (self.config.poll_path.clone(), door))
-    }
-
-    fn cable_door(&self) -> Option<(Vec<String>, CableDoor)> {
-        let config = &self.config;
-        let precision = Precision::parse(&config.ping_timestamp_precision);
-        let door = CableDoor {
-            runtime: Arc::clone(&self.runtime),
-            origins: Origins::new(&config.allowed_origins),
-            config: SocketConfig {
-                ping_interval: config.ping_interval,
-                precision: precision.unwrap_or(Precision::Seconds),
-                pong_timeout: config.pong_timeout,
-                native_pings: config.enable_native_pings,
-                write_timeout: config.ws_write_timeout,
-                max_message_size: config.max_message_size,
-                max_pending: config.ws_max_pending_size,
-            },
-        };
-        config.websocket.then(|| (config.path.clone(), door))
-    }
-
-    fn event_door(&self) -> Option<(String, EventDoor)> {
-        let door = EventDoor {
-            runtime: Arc::clone(&self.runtime),
-            origins: Origins::new(&self.config.allowed_origins),
-            ping_interval: self.config.ping_interval,
-            compress: self.config.sse_compress,
-        };
-        self.config
-            .sse
-            .then(|| (self.config.sse_path.clone(), door))
-    }
-
-    fn api_door(&self) -> Option<ApiDoor> {
-        let config = &self.config;
-        let open = config.mode() != Mode::Secured && config.api_key().is_none();
-        (open || config.api_key().is_some()).then(|| ApiDoor {
-            publish: BroadcastDoor {
-                runtime: Arc::clone(&self.runtime),
-                key: config.api_key().map(BearerKey::new),
-                local_only: config.mode() == Mode::Development,
-                max_size: config.max_publication_size,
-                cors: false,
-            },
-        })
-    }
-
-    fn category_door(&self) -> Option<([String; 2], CategoryDoor)> {
-        let is_on = self.config.category_enabled();
-        is_on.then(|| self.categories())
-    }
-
-    fn categories(&self) -> ([String; 2], CategoryDoor) {
-        let config = &self.config;
-        let paths = [&config.category_path, &config.category_publish_path];
-        let password = config.category_password.expose();
-        let user = config.category_user.as_deref().zip(password);
-        let (_, publish) = self.broadcast_door();
-        let door = Category {
-            runtime: Arc::clone(&self.runtime),
-            origins: config
-                .category_cors
-                .then(|| Origins::new(&config.allowed_origins)),
-            user: user.map(|(user, password)| BasicUser::new(user, password)),
-            publish,
-            is_open: config.mode() != Mode::Secured && config.broadcast_key().is_none(),
-            max_timeout: config.category_max_timeout.as_secs(),
-            keep: category_keep(config),
-            delete: config.category_delete_after_retrieval,
-            archive: self.archive.clone(),
-            heads: Heads::default(),
-        };
-        (paths.map(String::clone), CategoryDoor(Arc::new(door)))
-    }
-
-    /// Who may publish through a dialect's door.
-    fn publishers(&self) -> Publishers {
-        let (_, door) = self.broadcast_door();
-        Publishers {
-            door,
-            origins: Origins::new(&self.config.allowed_origins),
-            open: self.config.mode() != Mode::Secured,
-        }
-    }
-
-    fn mailbox_door(&self) -> Option<([String; 2], MailboxDoor)> {
-        let config = &self.config;
-        let empty = StatusCode::from_u16(config.mailbox_timeout_status);
-        let paths = [&config.mailbox_poll_path, &config.mailbox_push_path];
-        let door = MailboxDoor {
-            runtime: Arc::clone(&self.runtime),
-            origins: Origins::new(&config.allowed_origins),
-            publishers: self.publishers(),
-            config: MailboxConfig {
-                timeout: config.mailbox_timeout,
-                timeout_status: empty.unwrap_or(StatusCode::OK),
-                capacity: config.mailbox_capacity,
-                history_limit: config.history_limit,
-                ttl: config.mailbox_ttl,
-            },
-        };
-        config.mailbox.then(|| (paths.map(Clone::clone), door))
-    }
-
-    fn room_routes(&self) -> Option<RoomRoutes> {
-        let config = &self.config;
-        config.room.then(|| RoomRoutes {
-            door: RoomDoor {
-                rooms: Arc::clone(&self.rooms),
-                origins: Origins::new(&config.allowed_origins),
-                publishers: self.publishers(),
-                wait: config.room_wait,
-                max_wait: config.room_max_wait,
-                socket: RoomSocketConfig {
-                    ping_interval: config.room_ping_interval,
-                    idle_timeout: config.room_idle_timeout,
-                    write_timeout: config.ws_write_timeout,
-                    max_message_size: config.max_message_size,
-                    max_pending: config.ws_max_pending_size,
-                },
-            },
-            poll: config.room_poll_path.clone(),
-            send: config.room_send_path.clone(),
-            sockets: config.room_path.clone(),
-            history: config.room_history,
-        })
-    }
-
-    fn broadcast_door(&self) -> (String, BroadcastDoor) {
-        let door = BroadcastDoor {
-            runtime: Arc::clone(&self.runtime),
-            key: self.config.broadcast_key().map(BearerKey::new),
-            local_only: self.config.mode() == Mode::Development,
-            max_size: self.config.max_publication_size,
-            cors: self.config.http_broadcast_cors,
-        };
-        (self.config.http_broadcast_path.clone(), door)
-    }
-
-    pub(crate) fn doors(&self, with_broadcast: bool) -> Doors {
-        Doors {
-            poll: self.poll_door(),
-            cable: self.cable_door(),
-            events: self.event_door(),
-            mailbox: self.mailbox_door(),
-            room: self.room_routes(),
-            api: self.api_door(),
-            category: self.category_door(),
-            broadcast: with_broadcast.then(|| self.broadcast_door()),
-            runtime: Arc::clone(&self.runtime),
-            health_path: self.config.health_path.clone(),
-            ready_path: self.config.ready_path.clone(),
-            metrics_path: self.config.metrics_http.clone(),
-            console: self.config.console_enabled(),
-        }
-    }
-
     /// Says in the log what is open to whom.
     pub(crate) fn log_mode(&self) {
         let config = &self.config;
@@ -602,97 +427,4 @@ impl Node {
             "Starting"
         );
     }
-}
-
-fn start_broker(config: &Config, node_id: &str) -> Result<(Arc<dyn Broker>, Events), NodeError> {
-    if let Some(url) = config.redis_url.as_ref().filter(|_| config.uses_redis()) {
-        let (broker, events) = RedisBroker::start(redis_config(config, node_id, url))?;
-        return Ok((broker, events));
-    }
-    let (broker, events) = MemoryBroker::start(MemoryConfig {
-        history_limit: config.history_limit,
-        history_ttl: config.history_ttl,
-        max_streams: config.memory_max_streams,
-        max_bytes: config.memory_max_bytes,
-    })?;
-    if let Some(path) = &config.category_file {
-        let keep = category_keep(config);
-        for event in archive::load(Path::new(path), keep, voice::micros())? {
-            let publication = Publication {
-                stream: event.stream,
-                data: event.data,
-                meta: Meta::default(),
-            };
-            broker.restore(publication, event.time, keep);
-        }
-    }
-    Ok((broker, events))
-}
-
-/// How much of a category is kept.
-fn category_keep(config: &Config) -> Keep {
-    let ttl = match config.category_ttl {
-        Duration::ZERO => FOREVER,
-        ttl => ttl,
-    };
-    Keep {
-        limit: config.category_buffer_size,
-        ttl,
-    }
-}
-
-fn redis_config(config: &Config, node_id: &str, url: &SecretString) -> RedisConfig {
-    let sentinels = config.redis_sentinels.as_ref();
-    let sentinels = sentinels.map_or("", |sentinels| sentinels.expose_secret());
-    let client = config.redis_tls_client_cert_path.as_ref();
-    RedisConfig {
-        url: url.expose_secret().to_owned(),
-        sentinels: sentinels
-            .split(',')
-            .map(str::trim)
-            .filter(|sentinel| !sentinel.is_empty())
-            .map(str::to_owned)
-            .collect(),
-        tls: RedisTls {
-            verify: config.redis_tls_verify,
-            ca: config.redis_tls_ca_cert_path.as_ref().map(PathBuf::from),
-            client: client
-                .zip(config.redis_tls_client_key_path.as_ref())
-                .map(|(certificate, key)| (PathBuf::from(certificate), PathBuf::from(key))),
-        },
-        prefix: config.redis_prefix.clone(),
-        channel: config.redis_channel.clone(),
-        intake: config.redisx_stream.clone(),
-        intake_group: config.redisx_group.clone(),
-        node: node_id.to_owned(),
-        keepalive_interval: config.redis_keepalive_interval,
-        history_limit: config.history_limit,
-        history_ttl: config.history_ttl,
-        linger: config.redis_linger,
-        check_interval: config.redis_check_interval,
-        discovery_interval: config.redis_sentinel_discovery_interval,
-        max_publication_size: config.max_publication_size,
-    }
-}
-
-fn poll_config(config: &Config) -> PollConfig {
-    PollConfig {
-        interval: config.poll_interval,
-        flush_interval: config.poll_flush_interval,
-        keepalive_timeout: config.poll_keepalive_timeout,
-        max_waiting: config.poll_max_waiting,
-        max_frames: config.poll_outbox_max_frames,
-        max_bytes: config.poll_outbox_max_bytes,
-        overflow: match config.poll_overflow {
-            PollOverflow::Expire => Overflow::Expire,
-            PollOverflow::DropOldest => Overflow::DropOldest,
-        },
-        max_subscriptions: config.max_subscriptions_per_session,
-    }
-}
-
-fn random_node_id() -> Result<String, BrokerError> {
-    let mut random = [0; 6];
-    getrandom::fill(&mut random).map_err(|error| BrokerError::Unavailable(error.to_string()))?;
-    Ok(base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(random))
 }
