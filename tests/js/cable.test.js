@@ -1,13 +1,12 @@
 import assert from "node:assert/strict";
-import { once } from "node:events";
 import { readFile } from "node:fs/promises";
-import { createServer } from "node:http";
 import { test } from "node:test";
 import { createCable } from "@anycable/core";
 import WebSocket from "ws";
 import { launch, openPage } from "./browser.js";
 import { eventually } from "./eventually.js";
 import { freePort, startNode } from "./node.js";
+import { startPages } from "./pages.js";
 import { publicStream } from "./poller.js";
 
 const cableUrl = (node) => node.url.replace("http", "ws") + "/cable";
@@ -112,16 +111,10 @@ test("Rails' client in a browser: subscribes, receives, unsubscribes and comes b
   const port = await freePort();
   const first = await startNode(t, [], { port });
   const module = await readFile(new URL("node_modules/@rails/actioncable/app/assets/javascripts/actioncable.esm.js", import.meta.url));
-  const pages = createServer((request, response) => {
-    const isModule = request.url === "/actioncable.js";
-    response.writeHead(200, { "Content-Type": isModule ? "text/javascript" : "text/html" });
-    response.end(isModule ? module : '<!doctype html><title>test</title><link rel="icon" href="data:,">');
-  }).listen(0, "127.0.0.1");
-  await once(pages, "listening");
-  t.after(() => pages.close());
+  const origin = await startPages(t, { "/actioncable.js": module });
   const browser = await launch(t);
   const { page } = await openPage(browser);
-  await page.goto(`http://127.0.0.1:${pages.address().port}/`);
+  await page.goto(origin);
   await page.evaluate(async ([url, identifier]) => {
     const { createConsumer } = await import("/actioncable.js");
     const consumer = createConsumer(url);

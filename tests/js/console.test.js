@@ -127,21 +127,23 @@ test("the console recovers from history what it missed without a session", async
   assert.equal(await number(page, "#gaps"), 0);
 });
 
-test("the console finds its way back after the node is gone", async (t) => {
-  const node = await startNode(t);
-  const browser = await launch(t);
-  const { page } = await openPage(browser);
-  await page.goto(node.url);
-  await subscribe(page);
-  await node.kill();
-  await state(page, "Waiting to reconnect");
-  assert.match(await page.locator("#detail").textContent(), /Trying again in .+ s\.$/);
-  const next = await startNode(t, [], { port: node.port });
-  await page.locator("#state", { hasText: /^Subscribed$/ }).waitFor({ timeout: 20_000 });
-  await next.publish("chat/1", { text: "back" });
-  await rows(page).filter({ hasText: "back" }).waitFor();
-  assert.equal(await number(page, "#reconnects"), 1);
-});
+for (const transport of ["Long polling", "Long polling with pollux-js"]) {
+  test(`the console finds its way back after the node is gone: ${transport}`, async (t) => {
+    const node = await startNode(t);
+    const browser = await launch(t);
+    const { page } = await openPage(browser);
+    await page.goto(node.url);
+    await subscribe(page, { transport });
+    await node.kill();
+    await state(page, "Waiting to reconnect");
+    assert.match(await page.locator("#detail").textContent(), /Trying again in .+ s\.$/);
+    const next = await startNode(t, [], { port: node.port });
+    await page.locator("#state", { hasText: /^Subscribed$/ }).waitFor({ timeout: 20_000 });
+    await next.publish("chat/1", { text: "back" });
+    await rows(page).filter({ hasText: "back" }).waitFor();
+    assert.equal(await number(page, "#reconnects"), 1);
+  });
+}
 
 test("the console does without metrics", async (t) => {
   const node = await startNode(t, ["--metrics_http", ""]);

@@ -19,6 +19,10 @@ async fn the_protocol_is_negotiated() -> Result<()> {
             "actioncable-v1-json, actioncable-unsupported",
             Some("actioncable-v1-json"),
         ),
+        (
+            "actioncable-v1-json, anycable-token.e.y.z",
+            Some("actioncable-v1-json"),
+        ),
         ("", None),
     ] {
         let cable = Cable::open_at(node.address(), "/cable", offered).await?;

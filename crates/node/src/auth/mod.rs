@@ -7,9 +7,9 @@ pub(crate) use key::BearerKey;
 pub(crate) use streams::StreamPolicy;
 
 use futures_util::future::BoxFuture;
-use http::HeaderMap;
+use http::{HeaderMap, header};
 use pollux_protocol::DisconnectReason;
-use std::{fmt::Debug, net::IpAddr};
+use std::{borrow::Cow, fmt::Debug, net::IpAddr};
 
 /// What is known of a client that wants to open a session.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +21,36 @@ pub struct ConnectRequest<'a> {
     /// The other end of the connection, which may be a proxy; `None` if the
     /// server that took the connection does not say.
     pub peer: Option<IpAddr>,
+}
+
+/// What names a token in the query, and with `x-` before it in a header.
+const TOKEN: &str = "jid";
+
+/// What comes before a token among a WebSocket's subprotocols.
+const TOKEN_PROTOCOL: &str = "anycable-token.";
+
+impl ConnectRequest<'_> {
+    /// The token a client presents, wherever it can: in the header `x-jid`, as
+    /// the subprotocol `anycable-token.<token>` (pages can give a WebSocket no
+    /// header), or in the query as `jid`. The first of these counts.
+    #[must_use]
+    pub fn token(&self) -> Option<Cow<'_, str>> {
+        let header = self.headers.get(format!("x-{TOKEN}"));
+        let header = header.and_then(|value| value.to_str().ok());
+        if let Some(token) = header.filter(|token| !token.is_empty()) {
+            return Some(Cow::Borrowed(token));
+        }
+        let offered = self.headers.get_all(header::SEC_WEBSOCKET_PROTOCOL);
+        let offered = offered.iter().filter_map(|value| value.to_str().ok());
+        let mut protocols = offered.flat_map(|value| value.split(',')).map(str::trim);
+        let token = protocols.find_map(|protocol| protocol.strip_prefix(TOKEN_PROTOCOL));
+        if let Some(token) = token.filter(|token| !token.is_empty()) {
+            return Some(Cow::Borrowed(token));
+        }
+        let mut query = form_urlencoded::parse(self.query.as_bytes());
+        let (_, token) = query.find(|(name, token)| name == TOKEN && !token.is_empty())?;
+        Some(Cow::Owned(token.into_owned()))
+    }
 }
 
 /// Whether a client may open a session.
@@ -63,5 +93,37 @@ impl Authenticator for Everybody {
             },
         };
         Box::pin(std::future::ready(verdict))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    #[test]
+    fn a_token_is_found_wherever_a_client_can_put_it() {
+        let mut headers = HeaderMap::new();
+        let token = |headers: &HeaderMap, query: &str| {
+            let request = ConnectRequest {
+                headers,
+                query,
+                peer: None,
+            };
+            request.token().map(Cow::into_owned)
+        };
+        assert_eq!(token(&headers, "jid=&x=1"), None);
+        assert_eq!(
+            token(&headers, "x=1&jid=a%20b&jid=c").as_deref(),
+            Some("a b")
+        );
+        let protocols = "actioncable-v1-json, anycable-token.e.y.z";
+        let protocols = HeaderValue::from_static(protocols);
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, protocols);
+        assert_eq!(token(&headers, "jid=q").as_deref(), Some("e.y.z"));
+        headers.insert("x-jid", HeaderValue::from_static("h"));
+        assert_eq!(token(&headers, "jid=q").as_deref(), Some("h"));
+        headers.insert("x-jid", HeaderValue::from_static(""));
+        assert_eq!(token(&headers, "").as_deref(), Some("e.y.z"));
     }
 }
