@@ -12,7 +12,7 @@ fn long() -> Value {
 
 /// One poll that gets this, with this header.
 async fn polled(node: &Node, data: &Value, encodings: &str) -> Result<Response> {
-    let poller = Poller::subscribed(node, &["a"]).await?;
+    let poller = Poller::subscribed(node, &["a"]).await?.with_cursor();
     node.publish("a", data).await?;
     let request = poller.request("").header("Accept-Encoding", encodings);
     node.ask(&request).await
@@ -54,6 +54,18 @@ async fn long_answers_are_compressed_for_those_who_ask() -> Result<()> {
 }
 
 #[tokio::test]
+async fn whoever_could_lose_what_it_unpacks_gets_it_plain() -> Result<()> {
+    let node = Node::builder().spawn().await?;
+    let poller = Poller::subscribed(&node, &["a"]).await?;
+    node.publish("a", &long()).await?;
+    let request = poller.request("").header("Accept-Encoding", "gzip");
+    let answer = node.ask(&request).await?;
+    assert_eq!(answer.header("content-encoding"), None);
+    assert_eq!(answer.frames()?[0]["message"], long());
+    Ok(())
+}
+
+#[tokio::test]
 async fn the_size_is_an_option_and_zero_is_never() -> Result<()> {
     let size = "poll_compress_min_size";
     let always = Node::builder().flag(size, "1").spawn().await?;
@@ -79,6 +91,7 @@ async fn other_connections_get_the_same() -> Result<()> {
     let headers = [
         ("x-anycable-poll-id", id.as_str()),
         ("accept-encoding", "gzip"),
+        ("pollux-cursor", "2"),
     ];
     let poll = client.send("POST", "/lp", &headers, "").await?;
     let (_, head, body) = poll.answer().await?;
@@ -97,6 +110,8 @@ async fn other_connections_get_the_same() -> Result<()> {
         .args([
             "--header",
             &format!("X-Anycable-Poll-ID: {}", poller.poll_id()),
+            "--header",
+            &format!("Pollux-Cursor: {}", poller.cursor()),
         ])
         .arg(format!("{}/lp", node.url()));
     let output = tokio::task::spawn_blocking(move || curl.output()).await??;

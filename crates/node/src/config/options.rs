@@ -215,8 +215,8 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         "poll_compress_min_size",
         Bytes,
         "1024",
-        "Answers to polls of at least this many bytes are compressed with gzip for clients whose \
-         Accept-Encoding asks for it. 0: none are.",
+        "Answers to polls of at least this many bytes are compressed with gzip for clients that \
+         send Pollux-Cursor and whose Accept-Encoding asks for it. 0: none are.",
     ),
     row(
         WebSocket,

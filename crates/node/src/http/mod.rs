@@ -20,7 +20,6 @@ mod room;
 mod router;
 mod visitor;
 
-pub(crate) use accept_encoding::accepts_gzip;
 pub(crate) use api::ApiDoor;
 pub(crate) use body::{AnswerBody, CROSSING, InFlight};
 pub(crate) use broadcast::BroadcastDoor;

@@ -80,6 +80,17 @@ impl PollDoor {
         }
     }
 
+    /// Whether a poll with this cursor and these `Accept-Encoding` may be answered
+    /// compressed. Without a cursor it is the connection that tells what arrived,
+    /// and what is still being decompressed has arrived: it would be lost if the
+    /// client aborts just then, and later answers would overtake it.
+    pub(crate) fn may_compress<'a>(
+        cursor: Option<u64>,
+        encodings: impl IntoIterator<Item = &'a [u8]>,
+    ) -> bool {
+        cursor.is_some() && accepts_gzip(encodings)
+    }
+
     /// What an answer with frames depends on.
     pub(crate) const fn vary(&self) -> &'static str {
         match self.compress_min_size {
@@ -126,7 +137,10 @@ impl PollDoor {
         let encodings = head.headers.get_all(header::ACCEPT_ENCODING);
         let asker = Asker {
             origin: head.headers.get(header::ORIGIN).cloned(),
-            takes_gzip: accepts_gzip(encodings.iter().map(HeaderValue::as_bytes)),
+            takes_gzip: Self::may_compress(
+                cursor_of(&head.headers),
+                encodings.iter().map(HeaderValue::as_bytes),
+            ),
         };
         if !self.admits(asker.origin.as_ref()) {
             return self.refuse_origin();
@@ -214,7 +228,7 @@ impl PollDoor {
         let request = PollRequest {
             // An id that is not even text is as unknown as any other.
             poll_id: text(POLL_ID).map(Result::unwrap_or_default),
-            cursor: text(CURSOR).and_then(|value| value.ok()?.trim().parse().ok()),
+            cursor: cursor_of(&head.headers),
             connect: ConnectRequest {
                 headers: &head.headers,
                 query: head.uri.query().unwrap_or_default(),
@@ -301,6 +315,11 @@ impl PollDoor {
         }
         response
     }
+}
+
+fn cursor_of(headers: &HeaderMap) -> Option<u64> {
+    let cursor = headers.get(CURSOR)?.to_str().ok()?;
+    cursor.trim().parse().ok()
 }
 
 /// The other end of a connection to a server that is not ours, if that says so

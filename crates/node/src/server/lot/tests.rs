@@ -288,7 +288,8 @@ async fn a_compressed_answer_is_the_same_on_both() {
         let mut seen = Vec::new();
         for (stream, id) in &mut clients {
             let poll = format!(
-                "POST /lp HTTP/1.1\r\nX-Anycable-Poll-ID: {id}\r\nAccept-Encoding: br, gzip\r\n\r\n"
+                "POST /lp HTTP/1.1\r\nX-Anycable-Poll-ID: {id}\r\nAccept-Encoding: br, gzip\r\n\
+                 Pollux-Cursor: 2\r\n\r\n"
             );
             seen.push(compressed(stream, poll.as_bytes()).await);
         }
