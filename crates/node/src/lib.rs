@@ -35,7 +35,7 @@ mod server;
 mod socket;
 mod telemetry;
 
-pub use auth::{Authenticator, ConnectRequest, Verdict};
+pub use auth::{Authenticator, Client, ConnectRequest, Presented, Verdict};
 pub use config::Config;
 pub use node::{Builder, Node, NodeError};
 pub use pollux_protocol::{Payload, RoomMessage};

@@ -6,12 +6,9 @@
 //! answers (hyper today) stays a thin adapter.
 
 use crate::{
-    auth::{ConnectRequest, Verdict},
+    auth::ConnectRequest,
     route::Route,
-    runtime::{
-        Runtime,
-        resume::{can_come_back, wanted},
-    },
+    runtime::{Admitted, Rejected, Runtime, resume::can_come_back},
 };
 use pollux_protocol::{DisconnectReason, Frame, action_cable::reply};
 use pollux_session::{Answer, Delivery, Frames, Poll};
@@ -33,7 +30,7 @@ pub(crate) struct PollRequest<'a> {
     pub(crate) poll_id: Option<&'a str>,
     /// The last frame the client has, if it says so.
     pub(crate) cursor: Option<u64>,
-    /// Who asks, for an open.
+    /// Who asks, for an open; for a poll, what it presents.
     pub(crate) connect: ConnectRequest<'a>,
     /// Commands, one a line.
     pub(crate) body: &'a [u8],
@@ -109,24 +106,24 @@ impl LongPoll {
                     cursor: request.cursor,
                     can_come_back: can_come_back(request.connect.query),
                 };
-                Self::poll(runtime, poll_id, claims, request.body)
+                Self::poll(
+                    runtime,
+                    poll_id,
+                    claims,
+                    Some(request.connect),
+                    request.body,
+                )
             }
         }
     }
 
     async fn open(runtime: &Arc<Runtime>, request: &PollRequest<'_>) -> Handled {
-        let wanted = wanted(request.connect.headers, request.connect.query);
-        let earlier = runtime.restorable(wanted).await;
-        let identifiers = match &earlier {
-            Some(earlier) => earlier.identifiers(),
-            None => match runtime.authenticator.authenticate(request.connect).await {
-                Verdict::Accept(identifiers) => identifiers,
-                Verdict::Refuse { reason, reconnect } => {
-                    runtime.metrics.failed_auths.inc();
-                    let line = Some(reply::disconnect(reason, reconnect));
-                    return Handled::Answer(PollAnswer::Refused { line, gap: false });
-                }
-            },
+        let Admitted { client, earlier } = match runtime.let_in(request.connect).await {
+            Ok(admitted) => admitted,
+            Err(Rejected { reason, reconnect }) => {
+                let line = Some(reply::disconnect(reason, reconnect));
+                return Handled::Answer(PollAnswer::Refused { line, gap: false });
+            }
         };
         let route = Route::of(&request.connect, &runtime.trusted_proxies);
         let route = route.unwrap_or_else(|ignored| {
@@ -134,7 +131,7 @@ impl LongPoll {
             counter.with_label_values(&[ignored.reason()]).inc();
             None
         });
-        let Some(opened) = runtime.open(identifiers, route) else {
+        let Some(opened) = runtime.open(client, route) else {
             return Handled::Answer(PollAnswer::Busy);
         };
         let session = opened.session;
@@ -152,11 +149,13 @@ impl LongPoll {
         })
     }
 
-    /// Does what a poll of a session asks for. Nothing of it ever waits.
+    /// Does what a poll of a session asks for. Nothing of it ever waits. What
+    /// the poll `presents` has to be its client's, if it is anything.
     pub(crate) fn poll(
         runtime: &Arc<Runtime>,
         poll_id: &str,
         claims: Claims,
+        presents: Option<ConnectRequest<'_>>,
         body: &[u8],
     ) -> Handled {
         let Claims {
@@ -166,6 +165,11 @@ impl LongPoll {
         let Some(session) = runtime.session(poll_id) else {
             return Handled::Answer(stale(runtime, false, can_come_back));
         };
+        if let Some(reason) = presents.and_then(|request| runtime.refuses(&session, request)) {
+            runtime.metrics.failed_auths.inc();
+            let line = Some(reply::disconnect(reason, false));
+            return Handled::Answer(PollAnswer::Refused { line, gap: false });
+        }
         let now = runtime.clock.now();
         match session.arrive(cursor, now) {
             Ok(0) => {}

@@ -5,7 +5,7 @@ mod setup;
 
 use crate::{
     archive::Archive,
-    auth::{Authenticator, Everybody, StreamPolicy},
+    auth::{Authenticator, Everybody, Gate, StreamPolicy, Tokens},
     config::{Config, Mode},
     http,
     proxies::{NotANetwork, TrustedProxies},
@@ -16,7 +16,9 @@ use crate::{
 };
 use axum::Router;
 use pollux_broker::{Broker, BrokerError, Events, Keep};
-use pollux_protocol::{Meta, Payload, Publication, RoomMessage, StreamName, StreamVerifier};
+use pollux_protocol::{
+    Meta, Payload, Publication, RoomMessage, StreamName, StreamVerifier, TokenVerifier,
+};
 use setup::{poll_config, random_node_id, start_broker};
 use std::{
     future::Future,
@@ -100,10 +102,18 @@ impl Builder {
             Some(given) => given,
             None => start_broker(&config, &node_id)?,
         };
-        let everybody = if config.accepts_connections() {
+        let others = if config.accepts_connections() {
             Everybody::Accepted
         } else {
             Everybody::Refused
+        };
+        let gate = Gate {
+            tokens: TokenVerifier::new(config.token_secrets()).map(|verifier| Tokens {
+                verifier,
+                param: config.jwt_param.clone(),
+                enforced: config.enforce_jwt,
+            }),
+            others,
         };
         let runtime = Runtime::new(Parts {
             poll: poll_config(&config),
@@ -118,10 +128,12 @@ impl Builder {
             streams: StreamPolicy {
                 public: config.public_streams(),
                 verifier: StreamVerifier::new(config.streams_secrets()),
+                turbo: StreamVerifier::new(config.turbo_secrets()),
+                cable_ready: StreamVerifier::new(config.cable_ready_secrets()),
                 signed_whisper: config.streams_whisper,
                 signed_presence: config.streams_presence,
             },
-            authenticator: authenticator.unwrap_or_else(|| Arc::new(everybody)),
+            authenticator: authenticator.unwrap_or_else(|| Arc::new(gate)),
             trusted_proxies: TrustedProxies::try_new(&config.trusted_proxies)?,
             metrics: Metrics::new(&config.metrics_prefix)?,
         });
@@ -134,6 +146,7 @@ impl Builder {
         });
         runtime.tasks.spawn(Arc::clone(&runtime).run_deadlines());
         runtime.tasks.spawn(Arc::clone(&runtime).run_presence());
+        runtime.tasks.spawn(Arc::clone(&runtime).run_expiries());
         if runtime.keeps_sessions() {
             runtime.tasks.spawn(Arc::clone(&runtime).run_snapshots());
         }
@@ -411,19 +424,23 @@ impl Node {
                 );
             }
             Mode::Public => warn!("Public mode: anyone may connect and subscribe"),
-            Mode::Secured if !config.accepts_connections() => {
-                warn!(
-                    "Every connection will be refused: a secret is set, but this version can't \
-                     authenticate clients; add --noauth and let signed streams decide"
-                );
-            }
             Mode::Secured => {}
+        }
+        let takes_tokens = !config.token_secrets().is_empty();
+        match (config.accepts_connections(), takes_tokens) {
+            (true, _) => {}
+            (false, true) => info!("Only clients with a token may connect"),
+            (false, false) => warn!(
+                "Every connection will be refused: nobody can have a token without jwt_secret or \
+                 secret; set one, or add --noauth and let signed streams decide"
+            ),
         }
         info!(
             node = self.node_id,
             broker = self.runtime.broker.name(),
             public_streams = config.public_streams(),
             signed_streams = self.runtime.streams.verifier.is_some(),
+            tokens = takes_tokens,
             "Starting"
         );
     }

@@ -6,7 +6,7 @@ use axum::{Router, body::Body, routing};
 use futures_util::future::BoxFuture;
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
-use pollux_node::{Authenticator, Config, ConnectRequest, Node, Verdict, node::Listeners};
+use pollux_node::{Authenticator, Client, Config, ConnectRequest, Node, Verdict, node::Listeners};
 use pollux_protocol::DisconnectReason;
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -27,7 +27,7 @@ impl Authenticator for Names {
         };
         let verdict = match request.query.strip_prefix("name=") {
             Some("old") => refuse(DisconnectReason::TokenExpired),
-            Some(name) => Verdict::Accept(Some(format!("{{\"name\":\"{name}\"}}").into())),
+            Some(name) => Verdict::Accept(Client::named(format!("{{\"name\":\"{name}\"}}"))),
             None => refuse(DisconnectReason::Unauthorized),
         };
         Box::pin(async move {

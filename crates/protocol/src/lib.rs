@@ -20,6 +20,7 @@ pub mod action_cable;
 
 pub mod room;
 
+mod identity_token;
 mod signed_stream;
 
 pub mod sse;
@@ -32,6 +33,7 @@ pub use action_cable::{
 };
 pub use announcement::{Announcement, Source, Stamp};
 pub use frame::Frame;
+pub use identity_token::{Identity, TokenError, TokenVerifier};
 pub use inbound::{Inbound, RemoteDisconnect};
 pub use jsonl::lines;
 pub use names::{IDENTIFIER_MAX, Identifier, NameError, STREAM_NAME_MAX, StreamName};

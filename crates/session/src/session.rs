@@ -29,7 +29,10 @@ use crate::{
 use parking_lot::Mutex;
 use pollux_protocol::{Frame, Identifier, Position};
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{self, Waker},
 };
 
@@ -55,6 +58,9 @@ pub struct Session {
     sid: Token,
     /// Connection identifiers; `None` where the session is only its `sid`.
     identifiers: Option<Box<str>>,
+    /// Seconds since 1970 when what its client proved counts no longer; zero
+    /// for never.
+    expires: AtomicU64,
     shared: Arc<Shared>,
     state: Mutex<State>,
 }
@@ -108,6 +114,7 @@ impl Session {
             secret,
             sid,
             identifiers,
+            expires: AtomicU64::new(0),
             shared,
             state: Mutex::new(State::new(now)),
         });
@@ -152,6 +159,18 @@ impl Session {
     #[must_use]
     pub fn named_identifiers(&self) -> Option<&str> {
         self.identifiers.as_deref()
+    }
+
+    /// When what the client proved counts no longer, in seconds since 1970;
+    /// `None` for never. Whoever set it ends the session then.
+    #[must_use]
+    pub fn expires(&self) -> Option<u64> {
+        Some(self.expires.load(Ordering::Relaxed)).filter(|expires| *expires > 0)
+    }
+
+    /// Sets that.
+    pub fn set_expires(&self, expires: Option<u64>) {
+        self.expires.store(expires.unwrap_or(0), Ordering::Relaxed);
     }
 
     /// Whether a remote command that names `identifiers` means this session.

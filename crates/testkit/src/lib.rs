@@ -27,6 +27,7 @@ mod node;
 mod poller;
 mod process;
 mod redis;
+mod signed;
 mod traffic;
 mod wait;
 
@@ -46,6 +47,7 @@ pub use redis::{
     Certificates, ClusterClient, CommandError, Redis, RedisBuilder, RedisClient, RedisCluster,
     Reply, Sentinels,
 };
+pub use signed::{signed_stream, token};
 pub use traffic::{Door, Outcome, Server, Traffic};
 #[doc(hidden)]
 pub use wait::{CHECK_EVERY, Deadline};

@@ -1,15 +1,17 @@
 //! Who may connect, and which streams they may hear.
 
+mod gate;
 mod key;
 mod streams;
 
+pub(crate) use gate::{Gate, Tokens};
 pub(crate) use key::BearerKey;
 pub(crate) use streams::StreamPolicy;
 
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, header};
 use pollux_protocol::DisconnectReason;
-use std::{borrow::Cow, fmt::Debug, net::IpAddr};
+use std::{borrow::Cow, fmt::Debug, net::IpAddr, time::SystemTime};
 
 /// What is known of a client that wants to open a session.
 #[derive(Clone, Copy, Debug)]
@@ -23,19 +25,16 @@ pub struct ConnectRequest<'a> {
     pub peer: Option<IpAddr>,
 }
 
-/// What names a token in the query, and with `x-` before it in a header.
-const TOKEN: &str = "jid";
-
 /// What comes before a token among a WebSocket's subprotocols.
 const TOKEN_PROTOCOL: &str = "anycable-token.";
 
 impl ConnectRequest<'_> {
-    /// The token a client presents, wherever it can: in the header `x-jid`, as
-    /// the subprotocol `anycable-token.<token>` (pages can give a WebSocket no
-    /// header), or in the query as `jid`. The first of these counts.
+    /// The token a client presents, wherever it can: in the header `x-<name>`,
+    /// as the subprotocol `anycable-token.<token>` (pages can give a WebSocket
+    /// no header), or in the query as `name`. The first of these counts.
     #[must_use]
-    pub fn token(&self) -> Option<Cow<'_, str>> {
-        let header = self.headers.get(format!("x-{TOKEN}"));
+    pub fn token(&self, name: &str) -> Option<Cow<'_, str>> {
+        let header = self.headers.get(format!("x-{name}"));
         let header = header.and_then(|value| value.to_str().ok());
         if let Some(token) = header.filter(|token| !token.is_empty()) {
             return Some(Cow::Borrowed(token));
@@ -48,17 +47,37 @@ impl ConnectRequest<'_> {
             return Some(Cow::Borrowed(token));
         }
         let mut query = form_urlencoded::parse(self.query.as_bytes());
-        let (_, token) = query.find(|(name, token)| name == TOKEN && !token.is_empty())?;
+        let (_, token) = query.find(|(key, token)| key == name && !token.is_empty())?;
         Some(Cow::Owned(token.into_owned()))
+    }
+}
+
+/// Who a client is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Client {
+    /// Name its sessions in remote commands; `None` stands for `{"sid":"…"}`.
+    pub identifiers: Option<Box<str>>,
+    /// When its sessions end, because what it proved counts no longer; `None`
+    /// if that never happens.
+    pub expires: Option<SystemTime>,
+}
+
+impl Client {
+    /// A client with these identifiers, for as long as it likes.
+    #[must_use]
+    pub fn named(identifiers: impl Into<Box<str>>) -> Self {
+        Self {
+            identifiers: Some(identifiers.into()),
+            expires: None,
+        }
     }
 }
 
 /// Whether a client may open a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It may. The identifiers name its sessions in remote commands; `None`
-    /// stands for `{"sid":"…"}`.
-    Accept(Option<Box<str>>),
+    /// It may.
+    Accept(Client),
     /// It may not; the client is told why and whether to try again.
     Refuse {
         /// Why.
@@ -68,10 +87,37 @@ pub enum Verdict {
     },
 }
 
+/// What a client presents for a session that exists already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Presented {
+    /// Nothing: knowing the session's id is enough.
+    Nothing,
+    /// Proof that it is the one who opened it.
+    Same(Client),
+    /// Proof that it is somebody else.
+    Other,
+    /// What proves nothing, and why.
+    Worthless(DisconnectReason),
+}
+
 /// Decides who may open a session.
 pub trait Authenticator: Debug + Send + Sync + 'static {
     /// The decision for one client.
     fn authenticate<'a>(&'a self, request: ConnectRequest<'a>) -> BoxFuture<'a, Verdict>;
+
+    /// What a client presents that polls, or wants back, a session with these
+    /// identifiers. Asked on every poll with headers or a query that
+    /// [`Authenticator::reads`], so it should take no longer than a signature
+    /// does.
+    fn recognize(&self, _request: ConnectRequest<'_>, _identifiers: Option<&str>) -> Presented {
+        Presented::Nothing
+    }
+
+    /// The name under which polls present something to recognize them by: as
+    /// `x-<name>` in a header, or as `<name>` in the query. `None`: they don't.
+    fn reads(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// The same answer to everybody.
@@ -86,7 +132,7 @@ pub(crate) enum Everybody {
 impl Authenticator for Everybody {
     fn authenticate<'a>(&'a self, _request: ConnectRequest<'a>) -> BoxFuture<'a, Verdict> {
         let verdict = match self {
-            Self::Accepted => Verdict::Accept(None),
+            Self::Accepted => Verdict::Accept(Client::default()),
             Self::Refused => Verdict::Refuse {
                 reason: DisconnectReason::Unauthorized,
                 reconnect: false,
@@ -110,7 +156,7 @@ mod tests {
                 query,
                 peer: None,
             };
-            request.token().map(Cow::into_owned)
+            request.token("jid").map(Cow::into_owned)
         };
         assert_eq!(token(&headers, "jid=&x=1"), None);
         assert_eq!(

@@ -10,6 +10,10 @@ pub(crate) struct StreamPolicy {
     /// Checks signed names; `None` refuses them all, because without a secret
     /// anybody could sign.
     pub(crate) verifier: Option<StreamVerifier>,
+    /// Checks the names of Turbo's channel; `None` refuses them all.
+    pub(crate) turbo: Option<StreamVerifier>,
+    /// The same for CableReady's.
+    pub(crate) cable_ready: Option<StreamVerifier>,
     /// Subscribers of signed streams may whisper. Those of public ones may
     /// always.
     pub(crate) signed_whisper: bool,
@@ -29,6 +33,15 @@ pub(crate) struct Permission {
     pub(crate) presence: bool,
 }
 
+/// A subscription that may do nothing but listen.
+fn listening(verifier: &StreamVerifier, signed: &str) -> Option<Permission> {
+    Some(Permission {
+        stream: verifier.verify(signed).ok()?,
+        whisper: false,
+        presence: false,
+    })
+}
+
 impl StreamPolicy {
     /// `None`: the subscription is refused.
     pub(crate) fn resolve(&self, identifier: &Identifier) -> Option<Permission> {
@@ -46,6 +59,8 @@ impl StreamPolicy {
                     presence: self.signed_presence,
                 })
             }
+            Channel::Turbo(signed) => listening(self.turbo.as_ref()?, &signed),
+            Channel::CableReady(signed) => listening(self.cable_ready.as_ref()?, &signed),
             Channel::PubSub(StreamRef::Public(_)) | Channel::Other => None,
         }
     }

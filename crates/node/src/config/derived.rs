@@ -43,9 +43,9 @@ impl Config {
         }
     }
 
-    /// Whether clients may connect without authentication.
+    /// Whether clients may connect that prove nothing.
     pub fn accepts_connections(&self) -> bool {
-        self.noauth || self.mode() != Mode::Secured
+        !self.enforce_jwt && (self.noauth || self.mode() != Mode::Secured)
     }
 
     /// Whether clients may subscribe to streams by their plain names.
@@ -65,17 +65,33 @@ impl Config {
     /// The secrets that stream names may be signed with, the preferred one first; none means
     /// that signed names are refused.
     pub fn streams_secrets(&self) -> Vec<Vec<u8>> {
-        match &self.streams_secret {
-            Secret::Absent => self.secret.expose().map(Into::into).into_iter().collect(),
-            Secret::Cleared => Vec::new(),
-            Secret::Set(secrets) => secrets
-                .expose_secret()
-                .split(',')
-                .map(str::trim)
-                .filter(|secret| !secret.is_empty())
-                .map(Into::into)
-                .collect(),
+        several(&self.streams_secret, || self.own_secret())
+    }
+
+    /// The secrets that tokens may be signed with, the preferred one first; none means that
+    /// nobody can prove anything with a token.
+    pub fn token_secrets(&self) -> Vec<Vec<u8>> {
+        several(&self.jwt_secret, || self.own_secret())
+    }
+
+    /// The secrets of Turbo's streams; none means that they are refused.
+    pub fn turbo_secrets(&self) -> Vec<Vec<u8>> {
+        match self.turbo_streams {
+            true => several(&self.turbo_streams_secret, || self.streams_secrets()),
+            false => Vec::new(),
         }
+    }
+
+    /// The secrets of CableReady's streams; none means that they are refused.
+    pub fn cable_ready_secrets(&self) -> Vec<Vec<u8>> {
+        match self.cable_ready {
+            true => several(&self.cable_ready_secret, || self.streams_secrets()),
+            false => Vec::new(),
+        }
+    }
+
+    fn own_secret(&self) -> Vec<Vec<u8>> {
+        self.secret.expose().map(Into::into).into_iter().collect()
     }
 
     /// The key that publishers send, given or derived. In public mode only one that was given.
@@ -169,6 +185,24 @@ impl Config {
 
     /// Whether there is a secret of any kind.
     pub(super) const fn has_secret(&self) -> bool {
-        self.secret.is_set() || self.broadcast_key.is_set() || self.streams_secret.is_set()
+        self.secret.is_set()
+            || self.broadcast_key.is_set()
+            || self.streams_secret.is_set()
+            || self.jwt_secret.is_set()
+    }
+}
+
+/// Secrets separated by commas, and what stands in for them.
+fn several(secret: &Secret, otherwise: impl FnOnce() -> Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    match secret {
+        Secret::Absent => otherwise(),
+        Secret::Cleared => Vec::new(),
+        Secret::Set(secrets) => secrets
+            .expose_secret()
+            .split(',')
+            .map(str::trim)
+            .filter(|secret| !secret.is_empty())
+            .map(Into::into)
+            .collect(),
     }
 }

@@ -53,7 +53,8 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         "secret",
         Secret,
         "",
-        "The application's secret. Signed streams use it unless streams_secret is set, and the \
+        "The application's secret. Tokens and signed streams use it unless jwt_secret or \
+         streams_secret is set, and the \
          broadcast key is derived from it unless broadcast_key is set. Absent or \"none\": no \
          secret.",
     ),
@@ -536,6 +537,32 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
          /replay/<id>.",
     ),
     row(
+        Server,
+        "jwt_secret",
+        Secret,
+        "",
+        "Secret that signs the tokens (JWT, by HS256, HS384 or HS512) with which clients prove \
+         who they are. Several, separated by commas, are all accepted, which is how one is \
+         replaced by another. Absent: secret. \"none\": no tokens.",
+    )
+    .alias(&["jwt_id_key"]),
+    row(
+        Server,
+        "jwt_param",
+        Text,
+        "jid",
+        "What a token is called in the query; the header is x- and this name.",
+    )
+    .alias(&["jwt_id_param"]),
+    row(
+        Server,
+        "enforce_jwt",
+        Bool,
+        "false",
+        "Refuse clients without a token, even with noauth and public.",
+    )
+    .alias(&["jwt_id_enforce"]),
+    row(
         Streams,
         "public_streams",
         Bool,
@@ -551,6 +578,40 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         "Secret that signs stream names. Several, separated by commas, are all accepted, which \
          is how one is replaced by another. Absent: secret. \"none\": no signed streams.",
     ),
+    row(
+        Streams,
+        "turbo_streams",
+        Bool,
+        "false",
+        "Let clients subscribe to Turbo's signed streams, of the channel Turbo::StreamsChannel.",
+    ),
+    row(
+        Streams,
+        "turbo_streams_secret",
+        Secret,
+        "",
+        "Secret, or several, that signs the names of Turbo's streams. Absent: streams_secret, \
+         else secret.",
+    )
+    .alias(&["turbo_rails_key"]),
+    row(
+        Streams,
+        "cable_ready",
+        Bool,
+        "false",
+        "Let clients subscribe to CableReady's signed streams, of the channel \
+         CableReady::Stream.",
+    )
+    .alias(&["cable_ready_streams"]),
+    row(
+        Streams,
+        "cable_ready_secret",
+        Secret,
+        "",
+        "Secret, or several, that signs the names of CableReady's streams. Absent: \
+         streams_secret, else secret.",
+    )
+    .alias(&["cable_ready_key"]),
     row(
         Streams,
         "streams_whisper",

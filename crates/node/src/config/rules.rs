@@ -201,6 +201,15 @@ impl Config {
         if let Err(error) = TrustedProxies::try_new(&self.trusted_proxies) {
             broken.push(Rule::new("trusted_proxies", format!("holds {error}")));
         }
+        let in_header = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+        if self.jwt_param.is_empty() || !self.jwt_param.bytes().all(in_header) {
+            let param = &self.jwt_param;
+            let reason = "letters, digits, dashes and underscores";
+            broken.push(Rule::new(
+                "jwt_param",
+                format!("is {param:?}, expected {reason}"),
+            ));
+        }
         for (option, text) in [
             ("redis_channel", &self.redis_channel),
             ("redisx_group", &self.redisx_group),

@@ -180,11 +180,26 @@ pub struct Config {
     /// Whether clients may read a room's history.
     pub room_history: bool,
 
+    /// Secrets that sign tokens, separated by commas; see [`Config::token_secrets`].
+    pub jwt_secret: Secret,
+    /// What a token is called in the query.
+    pub jwt_param: String,
+    /// Whether clients without a token are refused.
+    pub enforce_jwt: bool,
+
     /// Whether clients may subscribe by plain names in every mode; see
     /// [`Config::public_streams`] for whether they may in this one.
     pub public_streams: bool,
     /// Secrets that sign stream names, separated by commas; see [`Config::streams_secrets`].
     pub streams_secret: Secret,
+    /// Whether Turbo's channel is known.
+    pub turbo_streams: bool,
+    /// Secrets of Turbo's streams; see [`Config::turbo_secrets`].
+    pub turbo_streams_secret: Secret,
+    /// Whether CableReady's channel is known.
+    pub cable_ready: bool,
+    /// Secrets of CableReady's streams; see [`Config::cable_ready_secrets`].
+    pub cable_ready_secret: Secret,
     /// Whether clients may send to other subscribers.
     pub streams_whisper: bool,
     /// Whether subscribers of signed streams may be present.

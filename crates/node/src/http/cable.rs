@@ -2,8 +2,8 @@
 
 use super::{body::AnswerBody, cors::Origins, problem::Problem};
 use crate::{
-    auth::{ConnectRequest, Verdict},
-    runtime::{Runtime, resume::wanted},
+    auth::ConnectRequest,
+    runtime::{Admitted, Rejected, Runtime},
     server::Counted,
     socket::{Pace, Socket, SocketConfig, refuse},
 };
@@ -70,11 +70,7 @@ impl CableDoor {
             query,
             peer: peer.map(|ConnectInfo(peer)| peer.ip()),
         };
-        let earlier = self.runtime.restorable(wanted(&head.headers, query)).await;
-        let verdict = match &earlier {
-            Some(earlier) => Verdict::Accept(earlier.identifiers()),
-            None => self.runtime.authenticator.authenticate(connect).await,
-        };
+        let verdict = self.runtime.let_in(connect).await;
         let limits = |upgrade: WebSocketUpgrade| {
             // Small buffers: what lives as long as the socket is what costs.
             upgrade
@@ -85,10 +81,9 @@ impl CableDoor {
                 .max_message_size(self.config.max_message_size)
                 .max_frame_size(self.config.max_message_size)
         };
-        let identifiers = match verdict {
-            Verdict::Accept(identifiers) => identifiers,
-            Verdict::Refuse { reason, reconnect } => {
-                self.runtime.metrics.failed_auths.inc();
+        let Admitted { client, earlier } = match verdict {
+            Ok(admitted) => admitted,
+            Err(Rejected { reason, reconnect }) => {
                 let farewell = reply::disconnect(reason, reconnect);
                 let timeout = self.config.write_timeout;
                 return Ok(
@@ -96,7 +91,7 @@ impl CableDoor {
                 );
             }
         };
-        let Some(session) = self.runtime.open_socket(identifiers) else {
+        let Some(session) = self.runtime.open_socket(client) else {
             let problem = Problem::because("busy", "the node takes no more clients now");
             return Err(problem.answer(StatusCode::SERVICE_UNAVAILABLE));
         };

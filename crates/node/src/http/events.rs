@@ -9,10 +9,7 @@ mod gzip;
 mod query;
 
 use super::{accept_encoding::accepts_gzip, body::AnswerBody, cors::Origins, problem::Problem};
-use crate::{
-    auth::{ConnectRequest, Verdict},
-    runtime::Runtime,
-};
+use crate::{auth::ConnectRequest, runtime::Runtime};
 use axum::extract::{ConnectInfo, Request};
 use body::EventBody;
 use gzip::Gzip;
@@ -220,15 +217,11 @@ impl EventDoor {
             query: head.uri.query().unwrap_or_default(),
             peer: peer.map(|ConnectInfo(peer)| peer.ip()),
         };
-        let identifiers = match self.runtime.authenticator.authenticate(connect).await {
-            Verdict::Accept(identifiers) => identifiers,
-            Verdict::Refuse { reason, .. } => {
-                self.runtime.metrics.failed_auths.inc();
-                let problem = Problem::because("unauthorized", reason.as_str());
-                return Err(Box::new(problem.answer(StatusCode::UNAUTHORIZED)));
-            }
-        };
-        self.runtime.open_passing(identifiers).ok_or_else(|| {
+        let client = self.runtime.let_in_anew(connect).await.map_err(|reason| {
+            let problem = Problem::because("unauthorized", reason.as_str());
+            Box::new(problem.answer(StatusCode::UNAUTHORIZED))
+        })?;
+        self.runtime.open_passing(client).ok_or_else(|| {
             let problem = Problem::because("busy", "the node takes no more clients now");
             Box::new(problem.answer(StatusCode::SERVICE_UNAVAILABLE))
         })

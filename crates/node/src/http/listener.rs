@@ -4,7 +4,7 @@
 //! their own, wait in one: so they have the hub's fan-out, the outbox's bounds
 //! and the node's drain like everybody else.
 
-use crate::runtime::Runtime;
+use crate::{auth::Client, runtime::Runtime};
 use pollux_broker::BrokerError;
 use pollux_protocol::{Identifier, Position, StreamName};
 use pollux_session::{Answer, Begin, Frames, Poll as Parked, Replay, Session, Time};
@@ -34,10 +34,9 @@ pub(crate) enum Heard {
 }
 
 impl Listener {
-    /// A session of a client with these identifiers. `None`: the node takes no
-    /// more clients now.
-    pub(crate) fn open(runtime: &Arc<Runtime>, identifiers: Option<Box<str>>) -> Option<Self> {
-        let session = runtime.open_passing(identifiers)?;
+    /// A session of this client. `None`: the node takes no more clients now.
+    pub(crate) fn open(runtime: &Arc<Runtime>, client: Client) -> Option<Self> {
+        let session = runtime.open_passing(client)?;
         Some(Self {
             runtime: Arc::clone(runtime),
             session,

@@ -99,7 +99,7 @@ impl MailboxDoor {
             let reason = "a HEAD request would take a message and show nothing of it";
             return Err(bad_request("method", reason));
         }
-        let identifiers = visitor::admit(&self.runtime, head).await?;
+        let client = visitor::admit(&self.runtime, head).await?;
         let query = head.uri.query().unwrap_or_default();
         let stream = recipient(field(query.as_bytes(), "rcpt").as_deref())?;
         let pull = Pull {
@@ -110,7 +110,7 @@ impl MailboxDoor {
             bound: self.config.keep().limit,
             idle: None,
         };
-        let pulled = Box::pin(pull.within(identifiers, self.config.timeout)).await;
+        let pulled = Box::pin(pull.within(client, self.config.timeout)).await;
         let connection = head.extensions.get::<Arc<InFlight>>().cloned();
         let (status, body) = match pulled {
             Ok(Pulled::Loan(loan)) => {

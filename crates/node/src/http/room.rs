@@ -77,7 +77,7 @@ impl RoomDoor {
             return Err(wrong_method("GET, OPTIONS"));
         }
         visitor::check_origin(&self.origins, &head.headers)?;
-        let identifiers = visitor::admit(&self.rooms.runtime, head).await?;
+        let client = visitor::admit(&self.rooms.runtime, head).await?;
         let query = PollQuery::parse(head.uri.query().unwrap_or_default());
         let session = StreamName::try_new(&query.session).map_err(|error| bad_name(&error))?;
         self.rooms.counts.polls.fetch_add(1, Ordering::Relaxed);
@@ -86,7 +86,7 @@ impl RoomDoor {
         if pull.max == 0 {
             return Ok(json(StatusCode::OK, AnswerBody::Plain(array(&[]))));
         }
-        let pulled = Box::pin(pull.within(identifiers, wait)).await;
+        let pulled = Box::pin(pull.within(client, wait)).await;
         // A client that has waited is alive all that time.
         self.rooms.touch(&session);
         let body = match pulled {

@@ -2,7 +2,7 @@
 
 use super::{body::AnswerBody, broadcast::BroadcastDoor, cors::Origins, problem::Problem};
 use crate::{
-    auth::{ConnectRequest, Verdict},
+    auth::{Client, ConnectRequest},
     runtime::Runtime,
 };
 use axum::extract::ConnectInfo;
@@ -13,28 +13,24 @@ use std::net::SocketAddr;
 /// The answer to somebody who may not.
 pub(super) type Refusal = Box<Response<AnswerBody>>;
 
-/// The identifiers of whoever may wait for a stream's publications by its
+/// Whoever may wait for a stream's publications by its
 /// plain name.
-pub(super) async fn admit(runtime: &Runtime, head: &Parts) -> Result<Option<Box<str>>, Refusal> {
+pub(super) async fn admit(runtime: &Runtime, head: &Parts) -> Result<Client, Refusal> {
     let peer = head.extensions.get::<ConnectInfo<SocketAddr>>();
     let connect = ConnectRequest {
         headers: &head.headers,
         query: head.uri.query().unwrap_or_default(),
         peer: peer.map(|ConnectInfo(peer)| peer.ip()),
     };
-    let identifiers = match runtime.authenticator.authenticate(connect).await {
-        Verdict::Accept(identifiers) => identifiers,
-        Verdict::Refuse { reason, .. } => {
-            runtime.metrics.failed_auths.inc();
-            let problem = Problem::because("unauthorized", reason.as_str());
-            return Err(Box::new(problem.answer(StatusCode::UNAUTHORIZED)));
-        }
-    };
+    let client = runtime.let_in_anew(connect).await.map_err(|reason| {
+        let problem = Problem::because("unauthorized", reason.as_str());
+        Box::new(problem.answer(StatusCode::UNAUTHORIZED))
+    })?;
     if !runtime.streams.public {
         let problem = Problem::because("streams", "streams are not public here");
         return Err(Box::new(problem.answer(StatusCode::FORBIDDEN)));
     }
-    Ok(identifiers)
+    Ok(client)
 }
 
 /// Who may publish through a dialect's door.

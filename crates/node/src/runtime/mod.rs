@@ -1,5 +1,6 @@
 //! Wires broker → hub → sessions, and holds what all parts of a node share.
 
+mod admission;
 mod commands;
 mod drain;
 mod events;
@@ -8,8 +9,10 @@ pub(crate) mod resume;
 mod sweep;
 pub(crate) mod voice;
 
+pub(crate) use admission::{Admitted, Rejected};
+
 use crate::{
-    auth::{Authenticator, StreamPolicy},
+    auth::{Authenticator, Client, StreamPolicy},
     clock::Clock,
     proxies::TrustedProxies,
     route::Route,
@@ -60,6 +63,8 @@ pub(crate) struct Runtime {
     pub(crate) sessions_ttl: Duration,
     /// Who of this node is present where.
     presence: presence::Presence,
+    /// Sessions whose clients' proofs end.
+    expiries: admission::Expiries,
     /// How long somebody is present who gives no sign of life.
     pub(crate) presence_ttl: Duration,
     /// Sockets that are open.
@@ -153,6 +158,7 @@ impl Runtime {
             unwritten: resume::Unwritten::default(),
             sessions_ttl: parts.sessions_ttl,
             presence: presence::Presence::default(),
+            expiries: admission::Expiries::default(),
             presence_ttl: parts.presence_ttl,
             sockets: AtomicUsize::new(0),
             event_streams: AtomicUsize::new(0),
@@ -189,12 +195,8 @@ impl Runtime {
     /// Opens a session. `None`: the node holds as many as it may, or is
     /// draining, or the system has no randomness to give. Without a route the
     /// poll id gets a random one.
-    pub(crate) fn open(
-        &self,
-        identifiers: Option<Box<str>>,
-        route: Option<Route<'_>>,
-    ) -> Option<Opened> {
-        let (session, random_route) = self.admit(identifiers, &self.shared)?;
+    pub(crate) fn open(&self, client: Client, route: Option<Route<'_>>) -> Option<Opened> {
+        let (session, random_route) = self.admit(client, &self.shared)?;
         let secret = session.secret().text();
         let poll_id = match route {
             Some(route) => format!("{}.{secret}", route.as_str()),
@@ -204,23 +206,19 @@ impl Runtime {
     }
 
     /// Opens a session whose outbox leaves by a socket. `None` as above.
-    pub(crate) fn open_socket(&self, identifiers: Option<Box<str>>) -> Option<Arc<Session>> {
-        let (session, _) = self.admit(identifiers, &self.streaming)?;
+    pub(crate) fn open_socket(&self, client: Client) -> Option<Arc<Session>> {
+        let (session, _) = self.admit(client, &self.streaming)?;
         Some(session)
     }
 
     /// Opens a session that ends with its request or stream. `None` as above.
-    pub(crate) fn open_passing(&self, identifiers: Option<Box<str>>) -> Option<Arc<Session>> {
-        let (session, _) = self.admit(identifiers, &self.passing)?;
+    pub(crate) fn open_passing(&self, client: Client) -> Option<Arc<Session>> {
+        let (session, _) = self.admit(client, &self.passing)?;
         Some(session)
     }
 
     /// A new session, and a few random bytes more.
-    fn admit(
-        &self,
-        identifiers: Option<Box<str>>,
-        rules: &Arc<Shared>,
-    ) -> Option<(Arc<Session>, [u8; 8])> {
+    fn admit(&self, client: Client, rules: &Arc<Shared>) -> Option<(Arc<Session>, [u8; 8])> {
         let full = self.max_sessions > 0 && self.registry.len() >= self.max_sessions;
         if full || self.is_draining() {
             self.metrics.refused_sessions.inc();
@@ -237,10 +235,11 @@ impl Runtime {
             self.next_serial.fetch_add(1, Ordering::Relaxed),
             Token::from_random(u128::from_be_bytes(*secret)),
             Token::from_random(u128::from_be_bytes(*sid)),
-            identifiers,
+            client.identifiers,
             Arc::clone(rules),
             self.clock.now(),
         );
+        self.limit(&session, client.expires);
         self.registry.insert(Arc::clone(&session));
         self.metrics.opened_sessions.inc();
         Some((session, *rest.first_chunk::<8>()?))

@@ -6,6 +6,7 @@
 //! asks again who it is, so the `sid` is a secret of the client's.
 
 use super::Runtime;
+use crate::auth::Client;
 use futures_util::{StreamExt as _, stream};
 use http::{HeaderMap, HeaderName};
 use parking_lot::Mutex;
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::{Arc, Weak},
-    time::Duration,
+    time::{Duration, UNIX_EPOCH},
 };
 use tokio::time::{Instant, MissedTickBehavior, timeout};
 use tracing::debug;
@@ -54,6 +55,9 @@ struct Snapshot {
     /// Connection identifiers; none where the session is only its `sid`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     identifiers: Option<Box<str>>,
+    /// Seconds since 1970 when what the client proved counts no longer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    expires: Option<u64>,
     /// Identifier and stream of each subscription.
     subscriptions: Vec<(String, String)>,
 }
@@ -73,6 +77,16 @@ struct State {
     waiting: HashSet<u64>,
     /// Ended before they were written: what they listened to, by their `sid`.
     ended: HashMap<String, Snapshot>,
+    /// Sent away: these are deleted, after whatever is being written now.
+    gone: HashMap<String, Tomb>,
+}
+
+/// Of a session whose client must not come back.
+#[derive(Clone, Copy, Debug)]
+struct Tomb {
+    since: Instant,
+    /// Nothing is kept of it any more, for all that is known.
+    deleted: bool,
 }
 
 /// What was kept of a session.
@@ -104,6 +118,14 @@ pub(crate) fn can_come_back(query: &str) -> bool {
 }
 
 impl Unwritten {
+    /// Notes of a session that was sent away, if it was, whether something of
+    /// it may be kept somewhere.
+    fn mark_gone(&self, sid: &str, deleted: bool) {
+        if let Some(tomb) = self.state.lock().gone.get_mut(sid) {
+            tomb.deleted = deleted;
+        }
+    }
+
     /// A client may come back sooner than its session was written.
     fn find(&self, sid: &str) -> Option<Snapshot> {
         let state = self.state.lock();
@@ -134,6 +156,7 @@ impl Snapshot {
         };
         Self {
             identifiers: session.named_identifiers().map(Into::into),
+            expires: session.expires(),
             subscriptions: subscriptions.map(pair).collect(),
         }
     }
@@ -141,8 +164,12 @@ impl Snapshot {
 
 impl Restorable {
     /// Who the client is.
-    pub(crate) fn identifiers(&self) -> Option<Box<str>> {
-        self.snapshot.identifiers.clone()
+    pub(crate) fn client(&self) -> Client {
+        let expires = self.snapshot.expires.map(Duration::from_secs);
+        Client {
+            identifiers: self.snapshot.identifiers.clone(),
+            expires: expires.and_then(|since| UNIX_EPOCH.checked_add(since)),
+        }
     }
 }
 
@@ -178,25 +205,41 @@ impl Runtime {
     }
 
     /// The client must not come back under this session.
-    pub(super) fn forget(self: &Arc<Self>, session: &Session) {
+    pub(super) fn forget(&self, session: &Session) {
         if !self.keeps_sessions() || !session.is_resumable() {
             return;
         }
-        self.unwritten
-            .state
-            .lock()
-            .changed
-            .remove(&session.serial());
-        let (runtime, sid) = (Arc::clone(self), session.sid().text());
-        self.tasks.spawn(async move {
-            let forgotten = runtime
-                .broker
-                .save_session(&sid, bytes::Bytes::new(), Duration::ZERO)
-                .await;
-            if let Err(error) = forgotten {
-                debug!(%error, "A snapshot was not deleted");
+        let mut state = self.unwritten.state.lock();
+        state.changed.remove(&session.serial());
+        if state.gone.len() < MAX_ENDED {
+            let tomb = Tomb {
+                since: Instant::now(),
+                deleted: false,
+            };
+            state.gone.insert(session.sid().text(), tomb);
+        }
+    }
+
+    /// Deletes those that were sent away. What can't be deleted now is later.
+    async fn delete_gone(&self) {
+        let gone: Vec<_> = {
+            let mut state = self.unwritten.state.lock();
+            // By then every write that was under way has ended.
+            let is_fresh = |tomb: &Tomb| !tomb.deleted || tomb.since.elapsed() < USED_TTL;
+            state.gone.retain(|_, tomb| is_fresh(tomb));
+            let left = state.gone.iter().filter(|(_, tomb)| !tomb.deleted);
+            left.map(|(sid, _)| sid.clone()).collect()
+        };
+        let delete = |sid: String| async move {
+            let none = bytes::Bytes::new();
+            match self.broker.save_session(&sid, none, Duration::ZERO).await {
+                Ok(()) => self.unwritten.mark_gone(&sid, true),
+                Err(error) => debug!(%error, "A snapshot was not deleted"),
             }
-        });
+        };
+        stream::iter(gone)
+            .for_each_concurrent(WRITERS, delete)
+            .await;
     }
 
     /// Writes snapshots until the node stops.
@@ -211,6 +254,7 @@ impl Runtime {
             stream::iter(self.unwritten_now())
                 .for_each_concurrent(WRITERS, |session| self.write_snapshot(session))
                 .await;
+            self.delete_gone().await;
         }
     }
 
@@ -274,6 +318,9 @@ impl Runtime {
     /// be treated like any other client.
     pub(crate) async fn restorable(&self, sid: Option<String>) -> Option<Restorable> {
         let sid = sid.filter(|_| self.keeps_sessions())?;
+        if self.unwritten.state.lock().gone.contains_key(&sid) {
+            return None;
+        }
         if let Some(snapshot) = self.unwritten.find(&sid) {
             return Some(Restorable { sid, snapshot });
         }
@@ -342,6 +389,7 @@ impl Runtime {
                 if let Err(error) = saved {
                     debug!(%error, "A used snapshot keeps its time");
                 }
+                runtime.unwritten.mark_gone(&sid, false);
             }
             drop(timeout(ASK_WITHIN, runtime.stop.cancelled()).await);
             if let Some(session) = session.upgrade() {

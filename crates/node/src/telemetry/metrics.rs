@@ -44,6 +44,7 @@ pub(crate) struct Metrics {
     intake_leader: IntGauge,
     pub(crate) refused_connections: IntCounter,
     pub(crate) failed_auths: IntCounter,
+    pub(crate) expired_tokens: IntCounter,
     pub(crate) client_messages: IntCounter,
     pub(crate) failed_client_messages: IntCounterVec,
     pub(crate) ignored_client_messages: IntCounter,
@@ -150,6 +151,10 @@ impl Metrics {
                 "Connections over max_connections",
             )?,
             failed_auths: make.counter("failed_auths_total", "Refused connection attempts")?,
+            expired_tokens: make.counter(
+                "expired_tokens_total",
+                "Sessions ended because their token expired",
+            )?,
             client_messages: make.counter("client_msg_total", "Commands from clients")?,
             failed_client_messages: make.counters(
                 "failed_client_msg_total",

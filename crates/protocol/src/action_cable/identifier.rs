@@ -5,14 +5,24 @@ use serde_json::value::RawValue;
 use crate::json::{self, NotText, Shape};
 use crate::names::{Identifier, NameError, StreamName};
 
-/// The channel that needs no backend.
+/// Streams by name, without a backend.
 const PUBSUB: &str = "$pubsub";
+
+/// Turbo's stream tags subscribe to this one.
+const TURBO: &str = "Turbo::StreamsChannel";
+
+/// CableReady's, to this one.
+const CABLE_READY: &str = "CableReady::Stream";
 
 /// The channel an identifier names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Channel {
     /// `$pubsub`: a stream by its name.
     PubSub(StreamRef),
+    /// `Turbo::StreamsChannel`: the signed name of a stream, still to be verified.
+    Turbo(String),
+    /// `CableReady::Stream`: the same.
+    CableReady(String),
     /// Any other, which is for a backend to judge.
     Other,
 }
@@ -26,11 +36,11 @@ pub enum StreamRef {
     Signed(String),
 }
 
-/// Why a `$pubsub` identifier asks for nothing we could give.
+/// Why an identifier of a channel we know asks for nothing we could give.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum IdentifierError {
-    /// It has neither `stream_name` nor `signed_stream_name`.
+    /// It has none of the fields that name a stream in its channel.
     #[error("the identifier names no stream")]
     NoName,
     /// A name is there but is not a string.
@@ -55,16 +65,22 @@ impl Channel {
         if Shape::of(text) != Shape::Object {
             return Ok(Self::Other);
         }
-        let (mut channel, mut public, mut signed) = (None, None, None);
+        let (mut channel, mut public, mut signed, mut other) = (None, None, None, None);
         let read = json::fields(text, |key, value| match key {
             "channel" => channel = Some(value),
             "stream_name" => public = json::present(value),
             "signed_stream_name" => signed = json::present(value),
+            "identifier" => other = json::present(value),
             _ => {}
         });
-        let channel = channel.map(json::text);
-        if read.is_err() || !matches!(channel, Some(Ok(name)) if name == PUBSUB) {
+        let (Ok(()), Some(Ok(channel))) = (read, channel.map(json::text)) else {
             return Ok(Self::Other);
+        };
+        match &*channel {
+            PUBSUB => {}
+            TURBO => return Ok(Self::Turbo(name(signed, "signed_stream_name")?)),
+            CABLE_READY => return Ok(Self::CableReady(name(other, "identifier")?)),
+            _ => return Ok(Self::Other),
         }
         let public = string(public, "stream_name")?
             .map(|name| StreamName::try_new(&name))
@@ -78,6 +94,15 @@ impl Channel {
             (None, Some(public)) => Ok(Self::PubSub(StreamRef::Public(public))),
             (None, None) => Err(IdentifierError::NoName),
         }
+    }
+}
+
+/// A signed name that has to be there.
+fn name(raw: Option<&RawValue>, field: &'static str) -> Result<String, IdentifierError> {
+    match string(raw, field)? {
+        None => Err(IdentifierError::NoName),
+        Some(name) if name.is_empty() => Err(bad_name(field, NameError::Empty)),
+        Some(name) => Ok(name),
     }
 }
 
@@ -138,6 +163,20 @@ mod tests {
         ] {
             assert_eq!(parse(identifier), Ok(Channel::Other), "{identifier}");
         }
+    }
+
+    #[test]
+    fn turbo_and_cable_ready_sign_their_streams() {
+        let turbo = r#"{"channel":"Turbo::StreamsChannel","signed_stream_name":"abc--00"}"#;
+        assert_eq!(parse(turbo), Ok(Channel::Turbo("abc--00".to_owned())));
+        let ready = r#"{"channel":"CableReady::Stream","identifier":"abc--00"}"#;
+        assert_eq!(parse(ready), Ok(Channel::CableReady("abc--00".to_owned())));
+        let swapped = r#"{"channel":"CableReady::Stream","signed_stream_name":"abc--00"}"#;
+        assert_eq!(parse(swapped), Err(IdentifierError::NoName));
+        let plain = r#"{"channel":"Turbo::StreamsChannel","stream_name":"a"}"#;
+        assert_eq!(parse(plain), Err(IdentifierError::NoName));
+        let empty = r#"{"channel":"Turbo::StreamsChannel","signed_stream_name":""}"#;
+        assert!(matches!(parse(empty), Err(IdentifierError::BadName { .. })));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Who may poll and who may publish.
 
 use super::{Category, Refusal, refusal};
-use crate::auth::{ConnectRequest, Verdict};
+use crate::auth::{Client, ConnectRequest};
 use axum::extract::ConnectInfo;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
@@ -45,9 +45,9 @@ impl Category {
     }
 
     /// Lets a poller in who may connect. Whoever named the user may.
-    pub(super) async fn admit_client(&self, head: &Parts) -> Result<Option<Box<str>>, Refusal> {
+    pub(super) async fn admit_client(&self, head: &Parts) -> Result<Client, Refusal> {
         if self.user.is_some() {
-            return Ok(None);
+            return Ok(Client::default());
         }
         let peer = head.extensions.get::<ConnectInfo<SocketAddr>>();
         let connect = ConnectRequest {
@@ -55,10 +55,8 @@ impl Category {
             query: head.uri.query().unwrap_or_default(),
             peer: peer.map(|ConnectInfo(peer)| peer.ip()),
         };
-        match self.runtime.authenticator.authenticate(connect).await {
-            Verdict::Accept(identifiers) => Ok(identifiers),
-            Verdict::Refuse { .. } => Err(self.unauthorized(BEARER)),
-        }
+        let asked = self.runtime.let_in_anew(connect).await;
+        asked.map_err(|_| self.unauthorized(BEARER))
     }
 
     /// Lets a publisher in who named the user or has the broadcast key, or

@@ -66,7 +66,7 @@ impl Category {
         let query = head.uri.query().unwrap_or_default();
         let query = PollQuery::parse(query.as_bytes(), self.max_timeout)
             .map_err(|error| Box::new(refusal(StatusCode::OK, &error.to_string())))?;
-        let identifiers = self.admit_client(&head).await?;
+        let client = self.admit_client(&head).await?;
         if !body.is_end_stream() {
             // It says nothing, but a connection with an unread body can't be
             // watched for its end.
@@ -78,7 +78,7 @@ impl Category {
             // What is read is gone, so each category needs a cursor of its own.
             streams.truncate(1);
         }
-        let listener = Listener::open(&self.runtime, identifiers).ok_or_else(|| {
+        let listener = Listener::open(&self.runtime, client).ok_or_else(|| {
             let reason = "This node takes no more polls now.";
             Box::new(refusal(StatusCode::SERVICE_UNAVAILABLE, reason))
         })?;

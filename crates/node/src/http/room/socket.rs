@@ -94,10 +94,10 @@ impl RoomDoor {
         let (mut head, _body) = request.into_parts();
         visitor::check_origin(&self.origins, &head.headers)?;
         let upgrade = handshake(&mut head).await?;
-        let identifiers = visitor::admit(&self.rooms.runtime, &head).await?;
+        let client = visitor::admit(&self.rooms.runtime, &head).await?;
         let may_send = self.publishers.admit(&head.headers).is_ok();
-        let listener = Listener::open(&self.rooms.runtime, identifiers)
-            .ok_or_else(|| Box::new(visitor::busy()))?;
+        let listener =
+            Listener::open(&self.rooms.runtime, client).ok_or_else(|| Box::new(visitor::busy()))?;
         let config = self.socket;
         let largest = config.max_message_size.saturating_mul(READ_FACTOR);
         let socket = RoomSocket {

@@ -162,13 +162,14 @@ fn read(
                 delivery.confirm();
             }
             let max_body = lot.door.max_request_size();
+            let token = lot.door.runtime().authenticator.reads();
             let bytes = if pieces.is_empty() {
                 into.filled()
             } else {
                 pieces.extend_from_slice(into.filled());
                 pieces.as_slice()
             };
-            let step = match head::parse(bytes, lot.path, max_body) {
+            let step = match head::parse(bytes, lot.path, max_body, token) {
                 Parsed::Poll(head) => poll(lot, head),
                 Parsed::Preflight { origin } => Step::Preflight(origin),
                 Parsed::Partial if bytes.len() < max_body + HEAD_ALLOWANCE => {
@@ -200,18 +201,19 @@ fn poll(lot: &Lot<'_>, head: PollHead<'_>) -> Step {
     } = head;
     let asker = Asker { origin, takes_gzip };
     match (poll_id, headers) {
-        (Some(poll_id), _) if lot.door.admits(asker.origin.as_ref()) => Step::Polled(
-            LongPoll::poll(
-                lot.door.runtime(),
-                poll_id,
-                Claims {
-                    cursor,
-                    can_come_back: can_come_back(query),
-                },
-                body,
-            ),
-            asker,
-        ),
+        (Some(poll_id), headers) if lot.door.admits(asker.origin.as_ref()) => {
+            let claims = Claims {
+                cursor,
+                can_come_back: can_come_back(query),
+            };
+            let presents = headers.as_ref().map(|headers| ConnectRequest {
+                headers,
+                query,
+                peer: None,
+            });
+            let handled = LongPoll::poll(lot.door.runtime(), poll_id, claims, presents, body);
+            Step::Polled(handled, asker)
+        }
         (_, headers) => Step::Open(Box::new(Open {
             headers: headers.unwrap_or_default(),
             query: query.to_owned(),

@@ -46,12 +46,18 @@ pub(super) struct PollHead<'a> {
     pub(super) takes_gzip: bool,
     pub(super) query: &'a str,
     pub(super) body: &'a [u8],
-    /// All headers, for an open only: a poll was let in when it was opened.
+    /// All headers, for an open, and for a poll that presents a token: others
+    /// were let in when they were opened.
     pub(super) headers: Option<HeaderMap>,
 }
 
 /// Looks at the bytes of one request.
-pub(super) fn parse<'a>(bytes: &'a [u8], path: &str, max_body: usize) -> Parsed<'a> {
+pub(super) fn parse<'a>(
+    bytes: &'a [u8],
+    path: &str,
+    max_body: usize,
+    token: Option<&str>,
+) -> Parsed<'a> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut headers);
     let head_length = match request.parse(bytes) {
@@ -87,7 +93,9 @@ pub(super) fn parse<'a>(bytes: &'a [u8], path: &str, max_body: usize) -> Parsed<
             origin: known.origin,
         },
         Some("POST") => {
-            let headers = known.poll_id.is_none().then(|| owned(request.headers));
+            let presents = token.is_some_and(|token| presents(token, request.headers, query));
+            let matter = known.poll_id.is_none() || presents;
+            let headers = matter.then(|| owned(request.headers));
             let Some(headers) = headers.map_or(Some(None), |headers| headers.map(Some)) else {
                 return Parsed::HandOver;
             };
@@ -103,6 +111,17 @@ pub(super) fn parse<'a>(bytes: &'a [u8], path: &str, max_body: usize) -> Parsed<
         }
         _ => Parsed::HandOver,
     }
+}
+
+/// Whether there is something of this name that could be a token.
+fn presents(token: &str, headers: &[httparse::Header<'_>], query: &str) -> bool {
+    let is_it = |header: &httparse::Header<'_>| {
+        let name = header.name.as_bytes();
+        let (prefix, rest) = name.split_at_checked(2).unwrap_or_default();
+        prefix.eq_ignore_ascii_case(b"x-") && rest.eq_ignore_ascii_case(token.as_bytes())
+    };
+    // A name in the query may be spelled with percent signs.
+    headers.iter().any(is_it) || query.contains(token) || query.contains('%')
 }
 
 /// The query of a target that is the poll path.
@@ -192,7 +211,23 @@ mod tests {
     use super::*;
 
     fn parsed(request: &str) -> Parsed<'_> {
-        parse(request.as_bytes(), "/lp", 100)
+        parse(request.as_bytes(), "/lp", 100, Some("jid"))
+    }
+
+    #[test]
+    fn headers_are_kept_where_they_matter() {
+        let keeps = |query: &str, header: &str| {
+            let request = format!("POST /lp{query} HTTP/1.1\r\n{header}\r\n\r\n");
+            match parsed(&request) {
+                Parsed::Poll(head) => head.headers.is_some(),
+                _ => panic!("not served here"),
+            }
+        };
+        let id = "X-Anycable-Poll-ID: r.s";
+        assert!(keeps("", "Host: a"));
+        assert!(!keeps("?sid=1", id));
+        assert!(keeps("?jid=1", id) && keeps("?%6aid=1", id));
+        assert!(keeps("", &format!("{id}\r\nX-JID: a")));
     }
 
     #[test]
