@@ -9,7 +9,7 @@ const POLL_ID = "X-Anycable-Poll-ID";
 const RECONNECT_AFTER_MS = 100;
 
 /** A client of `node` that goes away with the test `t`. The rest are the transport's options. */
-export function createClient(t, node, { protocol, protocolOptions, wire = new Wire(), ...options } = {}) {
+export function createClient(t, node, { protocol, protocolOptions, auth, tokenRefresher, wire = new Wire(), ...options } = {}) {
   const transport = new StockTransport(node.poll, { ...options, fetchImplementation: wire.fetch });
   const logger = new RecordingLogger();
   const frames = [];
@@ -19,6 +19,8 @@ export function createClient(t, node, { protocol, protocolOptions, wire = new Wi
     transport,
     logger,
     reconnectStrategy: () => RECONNECT_AFTER_MS,
+    ...(auth && { auth }),
+    ...(tokenRefresher && { tokenRefresher }),
     ...(protocol && { protocol }),
     ...(protocolOptions && { protocolOptions }),
   });

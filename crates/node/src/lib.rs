@@ -32,6 +32,7 @@ mod rooms;
 mod route;
 mod runtime;
 mod server;
+mod sign;
 mod socket;
 mod telemetry;
 

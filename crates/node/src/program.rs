@@ -6,6 +6,7 @@ use crate::{
     health,
     node::{Listeners, Node},
     server::listen,
+    sign,
     telemetry::logs,
 };
 use anyhow::Context as _;
@@ -28,6 +29,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     match &loaded.action {
         Action::Serve => {}
+        Action::Sign(request) => return sign::run(request, &loaded.config),
         Action::Health(request) => return health::run(request, &loaded.config),
         Action::PrintConfig(text) | Action::Help(text) | Action::Version(text) => {
             return match std::io::stdout().write_all(text.as_bytes()) {

@@ -12,6 +12,7 @@ use super::{
     health::{HEALTH, HEALTH_OPTIONS, HealthRequest},
     layer::Layer,
     options::{COMMAND, OPTIONS},
+    sign::{self, SIGN_OPTIONS, SignRequest},
     spec::{ANYCABLE_PREFIX, Kind, OUR_PREFIX, OptionSpec, variable},
     suggest,
 };
@@ -31,7 +32,9 @@ Examples:
   pollux --host=0.0.0.0 --secret=…          for others, with signed streams
   pollux --redis_url=redis://localhost      one of several nodes
   pollux --print_config                     what would be used, and why
-  pollux health --ready                     whether the node of this machine wants traffic";
+  pollux health --ready                     whether the node of this machine wants traffic
+  pollux token '{\"user_id\":42}' --ttl=60  a token for a client
+  pollux sign chat/1                        the signed name of a stream";
 
 /// What the arguments ask for.
 pub(super) enum Request {
@@ -79,6 +82,12 @@ impl Flags {
             }
             None => (None, Vec::new()),
         }
+    }
+
+    /// What is to be signed, if `pollux token` or `pollux sign` was given, and what could not be
+    /// read.
+    pub(super) fn sign(&self) -> (Option<SignRequest>, Vec<Problem>) {
+        sign::request(&self.matches)
     }
 
     /// Whether the configuration is to be printed.
@@ -162,6 +171,7 @@ pub(super) fn command() -> Command {
         .args(own)
         .args(options)
         .subcommand(super::health::command().arg(help_flag()))
+        .subcommands(sign::commands().map(|command| command.arg(help_flag())))
 }
 
 fn help_flag() -> Arg {
@@ -230,12 +240,13 @@ fn unknown_argument(unknown: &str) -> Problem {
             place,
             name: "an argument without --".to_owned(),
             hint: ": text with spaces is quoted, a switch is turned off by --name=false, and the \
-                   only command is health"
+                   commands are health, token and sign"
                 .to_owned(),
         };
     }
     let known = suggest::all_names()
         .chain(HEALTH_OPTIONS)
+        .chain(SIGN_OPTIONS)
         .chain([PRINT_CONFIG, "help", "version"]);
     let nearest = suggest::nearest(unknown.trim_start_matches('-'), known);
     Problem::Unknown {

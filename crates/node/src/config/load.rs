@@ -18,6 +18,7 @@ use super::{
     options::{CONFIG_PATH, IGNORE_CONFIG_PATH, OPTIONS},
     print,
     settings::Config,
+    sign::SignRequest,
 };
 
 /// A configuration that the node can run with, and what to do with it.
@@ -42,6 +43,8 @@ pub enum Action {
     Serve,
     /// Ask a server that runs, and tell its answer.
     Health(HealthRequest),
+    /// Sign something, and print it.
+    Sign(SignRequest),
     /// Print the configuration, which is TOML.
     PrintConfig(String),
     /// Print the help.
@@ -85,6 +88,8 @@ pub(super) fn load_with(
     problems.extend(more);
     let (health, more) = flags.as_ref().map(Flags::health).unwrap_or_default();
     problems.extend(more);
+    let (sign, more) = flags.as_ref().map(Flags::sign).unwrap_or_default();
+    problems.extend(more);
     let (file_layer, more) = file_layer(flags.as_ref(), &environment, default_paths);
     problems.extend(more);
 
@@ -103,7 +108,7 @@ pub(super) fn load_with(
     let mut broken = config.broken_values();
     // Where a value is missing because it was not valid, it would only be blamed for that. And
     // who only asks need not know what the server was given as flags.
-    if problems.is_empty() && broken.is_empty() && health.is_none() {
+    if problems.is_empty() && broken.is_empty() && health.is_none() && sign.is_none() {
         broken.extend(config.broken_combinations());
     }
     problems.extend(broken.into_iter().map(|rule| {
@@ -114,10 +119,11 @@ pub(super) fn load_with(
 
     warnings.extend(config.oddities());
     let prints = flags.is_some_and(|flags| flags.print_config());
-    let action = match health {
+    let action = match (health, sign) {
         _ if prints => Action::PrintConfig(print::toml(&figment, &origins)),
-        Some(request) => Action::Health(request),
-        None => Action::Serve,
+        (Some(request), _) => Action::Health(request),
+        (None, Some(request)) => Action::Sign(request),
+        (None, None) => Action::Serve,
     };
     Ok(Loaded {
         config,

@@ -7,8 +7,8 @@
 //! # Layout
 //!
 //! `spec` and `options` are the table, `value` reads and writes values, `cli`, `env` and `file`
-//! make layers of them, `health` is the one sub-command, `load` merges the layers into `settings`, `derived` says what follows
-//! from it, and `rules` what it must obey.
+//! make layers of them, `health` and `sign` are the sub-commands, `load` merges the layers into
+//! `settings`, `derived` says what follows from it, and `rules` what it must obey.
 
 mod cli;
 mod derived;
@@ -25,6 +25,7 @@ mod print;
 mod reference;
 mod rules;
 mod settings;
+mod sign;
 mod spec;
 mod suggest;
 #[cfg(test)]
@@ -38,4 +39,5 @@ pub use self::{
     health::{HealthQuestion, HealthRequest},
     load::{Action, Loaded},
     settings::{Broker, Config, Console, LogFormat, LogLevel, PollOverflow, Secret},
+    sign::{SignRequest, SignedChannel},
 };
