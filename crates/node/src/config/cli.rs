@@ -12,6 +12,7 @@ use super::{
     health::{HEALTH, HEALTH_OPTIONS, HealthRequest},
     layer::Layer,
     options::{COMMAND, OPTIONS},
+    secret_file,
     sign::{self, SIGN_OPTIONS, SignRequest},
     spec::{ANYCABLE_PREFIX, Kind, OUR_PREFIX, OptionSpec, variable},
     suggest,
@@ -25,7 +26,9 @@ const ABOUT: &str = "Pollux, a realtime server that does long polling first.";
 const AFTER_HELP: &str = "\
 Every option is also a key of pollux.toml and a variable of the environment: poll_path is \
 --poll_path or --poll-path, POLLUX_POLL_PATH or ANYCABLE_POLL_PATH. Flags win over the \
-environment, the environment over the file, and the file over the defaults.
+environment, the environment over the file, and the file over the defaults. Secrets and addresses \
+of servers are also read from files of their own: --secret_file, POLLUX_SECRET_FILE and the key \
+secret_file name one.
 
 Examples:
   pollux                                    development mode, for this machine only
@@ -62,6 +65,20 @@ impl Flags {
             {
                 problems.push(problem);
             }
+        }
+        for (option, name) in secret_file::names() {
+            let Some(path) = self.matches.get_one::<String>(name) else {
+                continue;
+            };
+            let place = format!("flag --{name}");
+            let added = if layer.has(option) {
+                Err(secret_file::both(option, place))
+            } else {
+                secret_file::read(path).and_then(|text| {
+                    layer.insert_text(option, &text, secret_file::place(path, &place))
+                })
+            };
+            problems.extend(added.err());
         }
         (layer, problems)
     }
@@ -170,6 +187,7 @@ pub(super) fn command() -> Command {
         )
         .args(own)
         .args(options)
+        .args(secret_file::names().map(|(_, name)| file_flag(name)))
         .subcommand(super::health::command().arg(help_flag()))
         .subcommands(sign::commands().map(|command| command.arg(help_flag())))
 }
@@ -180,6 +198,15 @@ fn help_flag() -> Arg {
         .long("help")
         .action(ArgAction::Help)
         .help("Print this help")
+}
+
+/// Not in the help, which says in a sentence that there are these.
+fn file_flag(name: &'static str) -> Arg {
+    Arg::new(name)
+        .long(name)
+        .value_name("PATH")
+        .hide(true)
+        .action(ArgAction::Set)
 }
 
 fn flag(option: &'static OptionSpec, heading: Option<&'static str>) -> Arg {

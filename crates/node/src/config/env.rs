@@ -7,7 +7,8 @@ use super::{
     kubernetes,
     layer::Layer,
     options::{COMMAND, OPTIONS},
-    spec::{ANYCABLE_PREFIX, OUR_PREFIX, OptionSpec, variable},
+    secret_file,
+    spec::{ANYCABLE_PREFIX, OUR_PREFIX, OptionSpec, PREFIXES, variable},
     suggest,
 };
 
@@ -50,6 +51,7 @@ impl Environment {
                 problems.push(problem);
             }
         }
+        self.files(&mut layer, &mut problems);
         for name in self.variables.keys() {
             if let Some(rest) = name.strip_prefix(OUR_PREFIX)
                 && !is_known(name)
@@ -67,6 +69,28 @@ impl Environment {
             }
         }
         (layer, problems)
+    }
+
+    /// Values of options whose files are named. A name that is empty is none.
+    fn files(&self, layer: &mut Layer, problems: &mut Vec<Problem>) {
+        for (option, name) in secret_file::names() {
+            let named = PREFIXES.into_iter().find_map(|prefix| {
+                let name = variable(prefix, name);
+                let path = self.variables.get(&name).filter(|path| !path.is_empty())?;
+                Some((place(&name), path))
+            });
+            let Some((place, path)) = named else {
+                continue;
+            };
+            let added = if layer.has(option) {
+                Err(secret_file::both(option, place))
+            } else {
+                secret_file::read(path).and_then(|text| {
+                    layer.insert_text(option, &text, secret_file::place(path, &place))
+                })
+            };
+            problems.extend(added.err());
+        }
     }
 
     /// The text of an option of the command itself, and its variable. Another server's
@@ -93,7 +117,10 @@ fn place(name: &str) -> String {
 fn is_known(name: &str) -> bool {
     let of_option = |option: &OptionSpec| option.variables().any(|known| known == name);
     let of_command = |option: &OptionSpec| variable(OUR_PREFIX, option.name) == name;
-    OPTIONS.iter().any(of_option) || COMMAND.iter().any(of_command)
+    let of_file = |file: &str| PREFIXES.iter().any(|prefix| variable(prefix, file) == name);
+    OPTIONS.iter().any(of_option)
+        || COMMAND.iter().any(of_command)
+        || secret_file::names().any(|(_, file)| of_file(file))
 }
 
 fn nearest(prefix: &str, rest: &str) -> Option<String> {

@@ -14,7 +14,7 @@ use figment::{
 use super::{
     error::Problem,
     layer::{HIDDEN, Layer},
-    options,
+    options, secret_file,
     spec::OptionSpec,
     suggest, value,
 };
@@ -54,7 +54,12 @@ fn from_dict(path: &Path, dict: &Dict) -> (Layer, Vec<Problem>) {
     let file = path.display();
     let mut layer = Layer::default();
     let mut problems = Vec::new();
+    let mut files = Vec::new();
     for (key, written) in dict {
+        if let Some(option) = secret_file::option_of(key) {
+            files.push((key, option, written));
+            continue;
+        }
         let Some(option) = options::find(key) else {
             problems.push(Problem::Unknown {
                 place: file.to_string(),
@@ -78,6 +83,21 @@ fn from_dict(path: &Path, dict: &Dict) -> (Layer, Vec<Problem>) {
                 expected: expected(option, written),
             }),
         }
+    }
+    for (key, option, written) in files {
+        let place = format!("{file}, key {key}");
+        let added = match written.as_str() {
+            _ if layer.has(option) => Err(secret_file::both(option, place)),
+            Some(path) => secret_file::read(path).and_then(|text| {
+                layer.insert_text(option, &text, secret_file::place(path, &place))
+            }),
+            None => Err(Problem::Value {
+                place,
+                value: value::describe(written),
+                expected: "the path of a file".to_owned(),
+            }),
+        };
+        problems.extend(added.err());
     }
     (layer, problems)
 }

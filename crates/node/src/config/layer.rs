@@ -33,6 +33,12 @@ impl Layer {
         layer
     }
 
+    /// Whether it has a value that says something.
+    pub(super) fn has(&self, option: &OptionSpec) -> bool {
+        let value = self.values.get(option.name);
+        value.is_some_and(|value| value.as_str() != Some(""))
+    }
+
     /// Adds a value in its normal shape.
     pub(super) fn insert(&mut self, option: &OptionSpec, value: Value, place: String) {
         self.values.insert(option.name.to_owned(), value);

@@ -6,7 +6,7 @@
 //!
 //! # Layout
 //!
-//! `spec` and `options` are the table, `value` reads and writes values, `cli`, `env` and `file`
+//! `spec` and `options` are the table, `value` reads and writes values, `secret_file` takes secrets from files, `cli`, `env` and `file`
 //! make layers of them, `health` and `sign` are the sub-commands, `load` merges the layers into
 //! `settings`, `derived` says what follows from it, and `rules` what it must obey.
 
@@ -24,6 +24,7 @@ mod print;
 #[cfg(test)]
 mod reference;
 mod rules;
+mod secret_file;
 mod settings;
 mod sign;
 mod spec;

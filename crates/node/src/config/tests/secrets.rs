@@ -96,3 +96,68 @@ fn none_clears_a_secret() {
     assert_eq!(config.own_broadcast_port(), Some(8090));
     assert!(printed(&flags, &[], "").contains("\nstreams_secret = \"none\"  # flag"));
 }
+
+#[test]
+fn secrets_come_from_files_too() {
+    let home = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = home.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let path = write("secret", "hunter2\n");
+    let flag = format!("--secret_file={path}");
+    let dashed = format!("--secret-file={path}");
+    let toml = format!("secret_file = '{path}'");
+    type Pairs<'a> = Vec<(&'a str, &'a str)>;
+    let given: [(Vec<&str>, Pairs<'_>, &str); 7] = [
+        (vec![flag.as_str()], vec![], ""),
+        (vec![&dashed], vec![], ""),
+        (vec![], vec![("POLLUX_SECRET_FILE", path.as_str())], ""),
+        (vec![], vec![("ANYCABLE_SECRET_FILE", path.as_str())], ""),
+        (
+            vec![],
+            vec![("POLLUX_SECRET", ""), ("POLLUX_SECRET_FILE", &path)],
+            "",
+        ),
+        (vec![], vec![], toml.as_str()),
+        // The environment wins over the file, wherever each has it from.
+        (
+            vec![],
+            vec![("POLLUX_SECRET_FILE", path.as_str())],
+            "secret = 'weaker'",
+        ),
+    ];
+    for (flags, env, file) in given {
+        assert_eq!(config(&flags, &env, file).secret.expose(), Some("hunter2"));
+        let text = printed(&flags, &env, file);
+        assert!(
+            text.contains("# secret = \"[set]\"  # ") && text.contains(&path),
+            "{text}"
+        );
+        assert!(!text.contains("hunter2"));
+    }
+    let both = error(&[&flag, "--secret=hunter3"], &[], "");
+    assert!(
+        both.contains("are both given") && !both.contains("hunter"),
+        "{both}"
+    );
+    let url = write("url", "redis://:hunter2@cache");
+    let flag = format!("--redis_url_file={url}");
+    let redis = config(&[&flag], &[], "").redis_url.unwrap();
+    assert_eq!(redis.expose_secret(), "redis://:hunter2@cache");
+    let empty = write("empty", "\n");
+    let large = write("large", &"x".repeat(70_000));
+    for (path, why) in [
+        (empty.as_str(), "is empty"),
+        (&large, "is larger than"),
+        ("/nowhere/at/all", "cannot be read"),
+    ] {
+        let message = error(&["--jwt_secret_file", path], &[], "");
+        assert!(message.contains(why) && message.contains(path), "{message}");
+    }
+    let text = error(&[], &[], "secret_file = 7");
+    assert!(text.contains("the path of a file"), "{text}");
+    // Options that hide nothing have no files.
+    assert!(error(&["--port_file=x"], &[], "").contains("port_file is not an option"));
+}
