@@ -43,6 +43,7 @@ pub(crate) struct Metrics {
     intake_poison: IntCounter,
     intake_leader: IntGauge,
     pub(crate) refused_connections: IntCounter,
+    pub(crate) failed_handshakes: IntCounter,
     pub(crate) failed_auths: IntCounter,
     pub(crate) client_messages: IntCounter,
     pub(crate) failed_client_messages: IntCounterVec,
@@ -148,6 +149,10 @@ impl Metrics {
             refused_connections: make.counter(
                 "refused_connections_total",
                 "Connections over max_connections",
+            )?,
+            failed_handshakes: make.counter(
+                "tls_handshake_failures_total",
+                "Connections that did not come to speak TLS",
             )?,
             failed_auths: make.counter("failed_auths_total", "Refused connection attempts")?,
             client_messages: make.counter("client_msg_total", "Commands from clients")?,
