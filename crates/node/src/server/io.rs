@@ -14,7 +14,10 @@ use std::{
     task::{Context, Poll, ready},
     time::Duration,
 };
-use tokio::time::{Sleep, sleep};
+use tokio::{
+    io::AsyncWrite as _,
+    time::{Sleep, sleep},
+};
 
 /// See the module's head.
 pub(super) struct Io {
@@ -124,10 +127,11 @@ impl Write for Io {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.in_flight.is_unsure() {
-            self.stream.inner_mut().end_silently();
-        }
-        let outcome = Pin::new(&mut self.stream).poll_shutdown(context);
+        let is_unsure = self.in_flight.is_unsure();
+        let outcome = match self.stream.inner_mut() {
+            Socket::Tls(secured) if is_unsure => secured.poll_end_unsure(context),
+            socket => Pin::new(socket).poll_shutdown(context),
+        };
         if outcome.is_ready() {
             return outcome;
         }

@@ -33,8 +33,8 @@ pub(super) enum Socket {
 #[derive(Debug)]
 pub(super) struct Secured {
     stream: TlsStream<TcpStream>,
-    /// TLS's own farewell is left out at the end.
-    ends_silently: bool,
+    /// The peer has closed its end.
+    peer_left: bool,
     /// The node's connections.
     tasks: TaskTracker,
 }
@@ -50,18 +50,9 @@ impl Socket {
     pub(super) fn secured(stream: TlsStream<TcpStream>, tasks: TaskTracker) -> Self {
         Self::Tls(Box::new(Secured {
             stream,
-            ends_silently: false,
+            peer_left: false,
             tasks,
         }))
-    }
-
-    /// Leaves out TLS's farewell. A client that has closed its socket would
-    /// answer it with a reset, which would say that it has not read what came
-    /// before.
-    pub(super) fn end_silently(&mut self) {
-        if let Self::Tls(secured) = self {
-            secured.ends_silently = true;
-        }
     }
 
     /// Whether the peer has refused bytes that were sent to it. Asking clears
@@ -134,6 +125,21 @@ impl AsyncRead for Socket {
 }
 
 impl Secured {
+    /// Ends the connection while it is not certain that its answers were read,
+    /// so that the end itself does not blur what the client says to them.
+    ///
+    /// TLS's farewell is left out: a client that has closed its socket would
+    /// answer it with a reset, although it has read what came before. To a
+    /// client that has closed one direction nothing is said at all: with both
+    /// closed its system would no longer send a reset for what it throws away.
+    /// The socket is closed when the waiting is over.
+    pub(super) fn poll_end_unsure(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.peer_left {
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(self.stream.get_mut().0).poll_shutdown(context)
+    }
+
     fn poll_read(
         &mut self,
         context: &mut Context<'_>,
@@ -145,11 +151,11 @@ impl Secured {
             // says for itself where a message ends, so this is an end like any
             // other; were it a break, answers that were read would come again.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                self.ends_silently = true;
+                self.peer_left = true;
             }
             Err(error) => return Poll::Ready(Err(error)),
             Ok(()) => {
-                self.ends_silently |= buffer.filled().len() == before && buffer.remaining() > 0;
+                self.peer_left |= buffer.filled().len() == before && buffer.remaining() > 0;
             }
         }
         Poll::Ready(Ok(()))
@@ -198,9 +204,6 @@ impl AsyncWrite for Socket {
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
-            Self::Tls(secured) if secured.ends_silently => {
-                Pin::new(secured.stream.get_mut().0).poll_shutdown(context)
-            }
             Self::Tls(secured) => Pin::new(&mut secured.stream).poll_shutdown(context),
         }
     }
