@@ -11,7 +11,12 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject as _},
 };
 use sha2::{Digest as _, Sha256};
-use std::{fs, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{task::spawn_blocking, time::sleep};
 use tracing::{error, info, warn};
 
@@ -19,8 +24,11 @@ use tracing::{error, info, warn};
 /// before it must.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
+/// What HTTP/2 is called in a handshake.
+pub(crate) const HTTP2: &[u8] = b"h2";
+
 /// Best first.
-const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+const PROTOCOLS: [&[u8]; 2] = [HTTP2, b"http/1.1"];
 
 /// Plain bytes that may wait in a connection for its socket. Little, because
 /// they count as an answer that does not move for as long as they do.
@@ -135,10 +143,10 @@ impl Tls {
 }
 
 impl Contents {
-    fn read(cert: &PathBuf, key: &PathBuf) -> Result<Self, TlsError> {
-        let read = |path: &PathBuf| {
+    fn read(cert: &Path, key: &Path) -> Result<Self, TlsError> {
+        let read = |path: &Path| {
             fs::read(path).map_err(|error| TlsError::Read {
-                path: path.clone(),
+                path: path.to_owned(),
                 error,
             })
         };
@@ -154,19 +162,19 @@ impl Contents {
         both.finalize().into()
     }
 
-    fn config(&self, cert: &PathBuf, key: &PathBuf) -> Result<Arc<ServerConfig>, TlsError> {
+    fn config(&self, cert: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
         let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&self.cert).collect();
         let certificates = match certificates {
             Ok(none) if none.is_empty() => Err(pem::Error::NoItemsFound),
             certificates => certificates,
         };
         let certificates = certificates.map_err(|error| TlsError::Pem {
-            path: cert.clone(),
+            path: cert.to_owned(),
             what: "a certificate",
             error,
         })?;
         let private = PrivateKeyDer::from_pem_slice(&self.key).map_err(|error| TlsError::Pem {
-            path: key.clone(),
+            path: key.to_owned(),
             what: "a private key",
             error,
         })?;
@@ -182,8 +190,8 @@ impl Contents {
             Ok(Arc::new(config))
         };
         make().map_err(|error| TlsError::Pair {
-            cert: cert.clone(),
-            key: key.clone(),
+            cert: cert.to_owned(),
+            key: key.to_owned(),
             error,
         })
     }

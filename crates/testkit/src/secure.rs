@@ -22,7 +22,8 @@ use tokio_rustls::{
 /// One connection.
 #[derive(Debug)]
 pub struct Secure {
-    stream: TlsStream<TcpStream>,
+    /// Boxed: it is large, and part of every test's future.
+    stream: Box<TlsStream<TcpStream>>,
     /// Bytes that were read and not yet returned.
     buffer: BytesMut,
 }
@@ -57,7 +58,8 @@ impl Secure {
         let stream = TcpStream::connect(address).await.context("connecting")?;
         stream.set_nodelay(true)?;
         let connector = TlsConnector::from(Arc::new(config));
-        let stream = timeout(PATIENCE, connector.connect(name, stream)).await??;
+        let handshake = async { connector.connect(name, stream).await.map(Box::new) };
+        let stream = timeout(PATIENCE, Box::pin(handshake)).await??;
         Ok(Self {
             stream,
             buffer: BytesMut::new(),
@@ -153,7 +155,7 @@ impl Secure {
 
     /// The connection, for other protocols.
     #[must_use]
-    pub fn into_inner(self) -> TlsStream<TcpStream> {
+    pub fn into_inner(self) -> Box<TlsStream<TcpStream>> {
         self.stream
     }
 }

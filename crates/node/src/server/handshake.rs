@@ -5,11 +5,12 @@ use super::{
     connection::Service,
     socket::Socket,
 };
-use crate::tls::{SEND_BUFFER, Tls};
+use crate::tls::{HTTP2, SEND_BUFFER, Tls};
 use bytes::Bytes;
+use http::Version;
 use std::{io, sync::Arc};
 use tokio::{io::AsyncWriteExt as _, net::TcpStream, time::timeout};
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
 /// Bytes of a request without TLS that are read before it is answered. A
@@ -32,15 +33,15 @@ impl Server {
         // Boxed, so that its room is given back when it is over.
         let handshake = Box::pin(timeout(
             self.config.header_read_timeout,
-            shake_hands(stream, &tls),
+            self.shake_hands(stream, &tls),
         ));
         let outcome = match self.stop_connections.run_until_cancelled(handshake).await {
             Some(Ok(outcome)) => outcome,
             Some(Err(late)) => Err(late.into()),
             None => return,
         };
-        let stream = match outcome {
-            Ok(Some(stream)) => stream,
+        let (socket, version) = match outcome {
+            Ok(Some(agreed)) => agreed,
             // It was a look whether the port is open.
             Ok(None) => return,
             Err(error) => {
@@ -49,37 +50,44 @@ impl Server {
                 return;
             }
         };
-        let chosen = stream.get_ref().1.alpn_protocol();
-        let speaks_http2 = chosen == Some(b"h2");
-        let socket = Socket::secured(stream, self.tasks.clone());
-        if speaks_http2 {
-            Box::pin(self.serve_http2(socket, Bytes::new(), service)).await;
-        } else {
-            Box::pin(self.serve_http1(socket, Bytes::new(), service, counted)).await;
+        match version {
+            Version::HTTP_2 => {
+                Box::pin(self.serve_http2(socket, Bytes::new(), service)).await;
+            }
+            _ => Box::pin(self.serve_http1(socket, Bytes::new(), service, counted)).await,
         }
     }
-}
 
-/// `None` if the client went away without a word.
-async fn shake_hands(mut stream: TcpStream, tls: &Tls) -> io::Result<Option<TlsStream<TcpStream>>> {
-    let mut first = [0];
-    if stream.peek(&mut first).await? == 0 {
-        return Ok(None);
+    /// The socket and the version of HTTP that was agreed upon; `None` if the
+    /// client went away without a word.
+    async fn shake_hands(
+        &self,
+        mut stream: TcpStream,
+        tls: &Tls,
+    ) -> io::Result<Option<(Socket, Version)>> {
+        let mut first = [0];
+        if stream.peek(&mut first).await? == 0 {
+            return Ok(None);
+        }
+        // No handshake begins like a method.
+        if first[0].is_ascii_uppercase() {
+            refuse(&mut stream).await?;
+            let kind = io::ErrorKind::InvalidData;
+            return Err(io::Error::new(kind, "it spoke HTTP without TLS"));
+        }
+        // The certificate of now, not of when the connection was made.
+        let acceptor = TlsAcceptor::from(tls.current());
+        let accept = acceptor.accept_with(stream, |connection| {
+            connection.set_buffer_limit(Some(SEND_BUFFER));
+        });
+        let stream = accept.await?;
+        let version = match stream.get_ref().1.alpn_protocol() {
+            Some(HTTP2) => Version::HTTP_2,
+            _ => Version::HTTP_11,
+        };
+        let socket = Socket::secured(stream, self.tasks.clone());
+        Ok(Some((socket, version)))
     }
-    // No handshake begins like a method.
-    if first[0].is_ascii_uppercase() {
-        refuse(&mut stream).await?;
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "it spoke HTTP without TLS",
-        ));
-    }
-    // The certificate of now, not of when the connection was made.
-    let acceptor = TlsAcceptor::from(tls.current());
-    let accept = acceptor.accept_with(stream, |connection| {
-        connection.set_buffer_limit(Some(SEND_BUFFER));
-    });
-    accept.await.map(Some)
 }
 
 /// Says to a client without TLS what is wrong.
