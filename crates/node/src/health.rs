@@ -260,7 +260,7 @@ fn first_line(body: &[u8]) -> String {
 enum TargetError {
     #[error(
         "flag --url: {0:?} is not valid, expected an address such as http://127.0.0.1:8080/health; \
-         https:// is for this machine only, and passwords are not spoken"
+         TLS is for this machine only, and passwords are not spoken"
     )]
     Url(String),
     #[error("port is 0, so the node chose one that only it knows: say it with --url")]
