@@ -353,6 +353,33 @@ async fn an_answer_that_was_read_does_not_come_again() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test]
+async fn an_answer_that_nobody_takes_comes_back() -> Result<()> {
+    let issued = Issued::new()?;
+    let node = issued
+        .node()
+        .flag("poll_write_timeout", "1")
+        .flag("poll_outbox_max_bytes", "16MiB")
+        .spawn()
+        .await?;
+    // More than any socket buffer takes.
+    let mut client = issued.open(&node).await?;
+    let id = subscribed(&mut client).await?;
+    for number in 0..24 {
+        let chunk = json!({"n": number, "x": "x".repeat(500_000)});
+        issued.publish(&node, "a", chunk).await?;
+    }
+    client.send(&poll(Some(&id), "")).await?;
+    assert_eventually!(
+        issued.metric(&node, "timeout_server_msg_total").await? >= 1.0,
+        PATIENCE
+    );
+    let mut other = issued.open(&node).await?;
+    let answer = other.ask(&poll(Some(&id), "")).await?;
+    assert_eq!(messages(&answer)?.len(), 24);
+    client.leave(Leave::Abruptly).await
+}
+
 /// Whose certificate new connections see.
 async fn shows(address: SocketAddr, issued: &Issued, others: &[&Issued]) -> Result<bool> {
     let mut trusted = vec![&issued.certificates];
