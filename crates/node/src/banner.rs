@@ -16,6 +16,7 @@ pub(crate) fn print(config: &Config, main: SocketAddr, broadcast: Option<SocketA
 }
 
 fn text(config: &Config, main: SocketAddr, broadcast: Option<SocketAddr>) -> String {
+    let base_url = |address| base_url(config, address);
     let base = base_url(main);
     let own_port = broadcast.filter(|_| config.own_broadcast_port().is_some());
     let publish_base = own_port.map_or_else(|| base.clone(), base_url);
@@ -48,13 +49,15 @@ fn text(config: &Config, main: SocketAddr, broadcast: Option<SocketAddr>) -> Str
     }
     if config.mode() != Mode::Secured && config.poll && config.broadcast_key().is_none() {
         let subscribe = r#"{"command":"subscribe","identifier":"{\"channel\":\"$pubsub\",\"stream_name\":\"chat/1\"}"}"#;
+        // The certificate is that of the node's public name.
+        let curl = if config.uses_tls() { "curl -k" } else { "curl" };
         let publication = r#"{"stream":"chat/1","data":"{\"text\":\"hi\"}"}"#;
         text.push_str(&format!(
             "\n  Subscribe and wait:\n\n\
-             id=$(curl -si {poll} -d '{subscribe}' | tr -d '\\r' | sed -n 's/^x-anycable-poll-id: //p'); \
-             while curl -sfX POST {poll} -H \"x-anycable-poll-id: $id\"; do :; done\n\
+             id=$({curl} -si {poll} -d '{subscribe}' | tr -d '\\r' | sed -n 's/^x-anycable-poll-id: //p'); \
+             while {curl} -sfX POST {poll} -H \"x-anycable-poll-id: $id\"; do :; done\n\
              \n  Publish, in another terminal:\n\n\
-             curl {publish} -d '{publication}'\n"
+             {curl} {publish} -d '{publication}'\n"
         ));
     }
     text.push('\n');
@@ -62,9 +65,34 @@ fn text(config: &Config, main: SocketAddr, broadcast: Option<SocketAddr>) -> Str
 }
 
 /// An address that can be pasted: one that means "every interface" can't.
-fn base_url(mut address: SocketAddr) -> String {
+fn base_url(config: &Config, mut address: SocketAddr) -> String {
     if address.ip().is_unspecified() {
         address.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
     }
-    format!("http://{address}")
+    let scheme = if config.uses_tls() { "https" } else { "http" };
+    format!("{scheme}://{address}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_and_commands_know_of_tls() {
+        let address = SocketAddr::from(([0, 0, 0, 0], 443));
+        let plain = text(&Config::default(), address, None);
+        assert!(plain.contains(" http://127.0.0.1:443/lp "), "{plain}");
+        assert!(!plain.contains("https") && !plain.contains("curl -k"));
+        let config = Config {
+            ssl_cert: Some("cert.pem".to_owned()),
+            ssl_key: Some("key.pem".to_owned()),
+            ..Config::default()
+        };
+        let secured = text(&config, address, None);
+        assert!(
+            secured.contains("curl -k https://127.0.0.1:443/_broadcast -d"),
+            "{secured}"
+        );
+        assert!(!secured.contains("http://"), "{secured}");
+    }
 }

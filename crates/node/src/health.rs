@@ -3,6 +3,7 @@
 use crate::{
     config::{Config, ConfigError, HealthQuestion, HealthRequest},
     program::complain,
+    tls::connect_local,
 };
 use http::{StatusCode, Uri};
 use std::{
@@ -12,13 +13,14 @@ use std::{
     process::ExitCode,
 };
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
     time::timeout,
 };
 
 /// Where an address without a port is asked.
 const HTTP_PORT: u16 = 80;
+const HTTPS_PORT: u16 = 443;
 
 /// No more of an answer is read. A node's is a tenth of it; something else may listen there.
 const ANSWER_MAX: usize = 8 * 1024;
@@ -69,6 +71,8 @@ fn exchange(target: &Target, request: &HealthRequest) -> Result<Answer, AskError
 /// What is asked, and where.
 #[derive(Debug, PartialEq, Eq)]
 struct Target {
+    /// Without a look at the certificate, so with this machine only.
+    tls: bool,
     /// A name, or an address without brackets.
     host: String,
     port: u16,
@@ -90,6 +94,7 @@ impl Target {
             HealthQuestion::Ready => &config.ready_path,
         };
         Ok(Self {
+            tls: config.uses_tls(),
             host: reachable(&config.host),
             port: config.port,
             path: path.clone(),
@@ -99,25 +104,45 @@ impl Target {
     fn parse(url: &str) -> Option<Self> {
         let uri: Uri = url.parse().ok()?;
         let authority = uri.authority()?;
-        let is_plain = uri.scheme_str() == Some("http") && !authority.as_str().contains('@');
+        let (tls, port) = match uri.scheme_str()? {
+            "http" => (false, HTTP_PORT),
+            "https" => (true, HTTPS_PORT),
+            _ => return None,
+        };
+        let is_open = !authority.as_str().contains('@');
         // A port that is none is left out of what is parsed, and 80 was not meant.
         let said = authority.as_str().strip_prefix(authority.host())?;
         let port = match said.strip_prefix(':') {
             Some(port) => port.parse().ok().filter(|port| *port != 0)?,
-            None => HTTP_PORT,
+            None => port,
         };
         let host = authority.host();
         let bare = host.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
         let target = Self {
+            tls,
             host: bare.unwrap_or(host).to_owned(),
             port,
             path: uri.path_and_query()?.as_str().to_owned(),
         };
-        (is_plain && !target.host.is_empty()).then_some(target)
+        let may_be_asked = !target.host.is_empty() && (!tls || is_local(&target.host));
+        (is_open && may_be_asked).then_some(target)
     }
 
     async fn ask(&self) -> Result<Answer, AskError> {
-        let mut stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
+        let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
+        if self.tls {
+            let stream = connect_local(stream, &self.host).await?;
+            // A connection in TLS is large, and there is one.
+            Box::pin(self.ask_on(stream)).await
+        } else {
+            self.ask_on(stream).await
+        }
+    }
+
+    async fn ask_on(
+        &self,
+        mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    ) -> Result<Answer, AskError> {
         let request = format!(
             "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: pollux-health\r\nConnection: close\r\n\r\n",
             self.path,
@@ -149,7 +174,8 @@ impl Target {
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}{}", self.authority(), self.path)
+        let scheme = if self.tls { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.authority(), self.path)
     }
 }
 
@@ -159,6 +185,14 @@ fn reachable(host: &str) -> String {
         Ok(IpAddr::V4(address)) if address.is_unspecified() => "127.0.0.1".to_owned(),
         Ok(IpAddr::V6(address)) if address.is_unspecified() => "::1".to_owned(),
         _ => host.to_owned(),
+    }
+}
+
+/// Whether a host is this machine.
+fn is_local(host: &str) -> bool {
+    match host.parse::<IpAddr>() {
+        Ok(address) => address.is_loopback(),
+        Err(_) => host.eq_ignore_ascii_case("localhost"),
     }
 }
 
@@ -226,7 +260,7 @@ fn first_line(body: &[u8]) -> String {
 enum TargetError {
     #[error(
         "flag --url: {0:?} is not valid, expected an address such as http://127.0.0.1:8080/health; \
-         TLS and passwords are not spoken"
+         TLS is for this machine only, and passwords are not spoken"
     )]
     Url(String),
     #[error("port is 0, so the node chose one that only it knows: say it with --url")]
@@ -273,6 +307,8 @@ mod tests {
             ),
             ("http://node1", "http://node1:80/"),
             ("http://[::1]:81/ready?a=b", "http://[::1]:81/ready?a=b"),
+            ("https://localhost/", "https://localhost:443/"),
+            ("https://[::1]:81/ready", "https://[::1]:81/ready"),
         ] {
             assert_eq!(target(url).as_deref(), Some(read), "{url}");
         }
@@ -315,6 +351,12 @@ mod tests {
         let config = Config::default();
         let ready = of(&config, HealthQuestion::Ready);
         assert_eq!(ready.unwrap(), "http://127.0.0.1:8080/ready");
+        let config = Config {
+            ssl_cert: Some("cert.pem".to_owned()),
+            ..config
+        };
+        let ready = of(&config, HealthQuestion::Ready);
+        assert_eq!(ready.unwrap(), "https://127.0.0.1:8080/ready");
         let config = Config { port: 0, ..config };
         assert!(of(&config, HealthQuestion::Ready).is_err());
     }

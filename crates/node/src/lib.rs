@@ -13,6 +13,7 @@
 //! * `rooms`: messages of rooms, for polls and sockets.
 //! * `socket`: a session's outbox, out through a WebSocket.
 //! * `server`: the accept loop; `telemetry`: logs and metrics.
+//! * `tls`: the certificate that clients see, and its successors.
 //! * `archive`: events of categories in a file.
 //! * `health`: asks a node that runs, for `pollux health`.
 #![forbid(unsafe_code)]
@@ -35,12 +36,14 @@ mod server;
 mod sign;
 mod socket;
 mod telemetry;
+mod tls;
 
 pub use auth::{Authenticator, Client, ConnectRequest, Presented, Verdict};
 pub use config::Config;
 pub use node::{Builder, Node, NodeError};
 pub use pollux_protocol::{Payload, RoomMessage};
 pub use proxies::NotANetwork;
+pub use tls::TlsError;
 
 /// Runs the `pollux` program on a configuration until a signal stops it.
 pub mod program;

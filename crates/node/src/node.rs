@@ -13,6 +13,7 @@ use crate::{
     runtime::{Parts, Runtime},
     server::{Server, ServerConfig, Service},
     telemetry::{Metrics, Throttle},
+    tls::{Tls, TlsError},
 };
 use axum::Router;
 use pollux_broker::{Broker, BrokerError, Events, Keep};
@@ -49,6 +50,9 @@ pub enum NodeError {
     /// The file of events can't be read or written.
     #[error("failed to open the file of events, category_file: {0}")]
     File(#[from] std::io::Error),
+    /// The certificate or its key can't be used.
+    #[error("failed to {0}")]
+    Tls(#[from] TlsError),
     /// Not a stream's name.
     #[error("failed to name the stream: {0}")]
     Stream(#[from] pollux_protocol::NameError),
@@ -95,6 +99,8 @@ impl Builder {
             broker,
             authenticator,
         } = self;
+        let files = config.ssl_cert.as_ref().zip(config.ssl_key.as_ref());
+        let tls = files.map(|(cert, key)| Tls::load(cert, key)).transpose()?;
         let node_id = config.node_id.clone().map_or_else(random_node_id, Ok)?;
         // A broker of the caller's own has its own way to survive.
         let file = config.category_file.clone().filter(|_| broker.is_none());
@@ -150,6 +156,12 @@ impl Builder {
         if runtime.keeps_sessions() {
             runtime.tasks.spawn(Arc::clone(&runtime).run_snapshots());
         }
+        if let Some(tls) = &tls {
+            let (watch, stop) = (Arc::clone(tls).watch(), runtime.stop.clone());
+            runtime
+                .tasks
+                .spawn(async move { stop.run_until_cancelled_owned(watch).await });
+        }
         let resolver = Resolver::parse(&config.room_resolver)
             .map_err(|template| NodeError::Resolver(template.to_owned()))?;
         let rooms = Arc::new(Rooms::new(
@@ -172,6 +184,7 @@ impl Builder {
         Ok(Node {
             config,
             node_id,
+            tls,
             archive,
             runtime,
             rooms,
@@ -184,6 +197,8 @@ impl Builder {
 pub struct Node {
     config: Config,
     node_id: String,
+    /// What listeners speak, if the options say so.
+    tls: Option<Arc<Tls>>,
     /// Events of categories in a file, if the options name one.
     archive: Option<Archive>,
     runtime: Arc<Runtime>,
@@ -346,6 +361,7 @@ impl Node {
                 header_read_timeout: self.config.header_read_timeout,
                 write_timeout: self.config.poll_write_timeout,
             },
+            tls: self.tls.clone(),
             clock: self.runtime.clock,
             metrics: Arc::clone(&self.runtime.metrics),
             stop_accepting: CancellationToken::new(),
@@ -381,6 +397,15 @@ impl Node {
             if let Err(error) = loop_task.await {
                 warn!(%error, "An accept loop failed");
             }
+        }
+    }
+
+    /// Looks at the files of `ssl_cert` and `ssl_key` now rather than within
+    /// ten seconds. What has changed in them is for new connections; what can't
+    /// be used is logged, and the certificate before stays.
+    pub fn reload_certificate(&self) {
+        if let Some(tls) = &self.tls {
+            tls.reload();
         }
     }
 

@@ -10,7 +10,7 @@ use crate::{
     telemetry::logs,
 };
 use anyhow::Context as _;
-use std::{ffi::OsString, io::Write as _, process::ExitCode};
+use std::{ffi::OsString, future::pending, io::Write as _, process::ExitCode};
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
@@ -71,6 +71,12 @@ async fn serve_until_signal(config: Config) -> anyhow::Result<()> {
     let signals = Signals::listen().context("failed to listen to signals")?;
     let node = Node::builder().config(config).build()?;
     let config = node.config();
+    // Without TLS it means nothing, so it does what it does by default.
+    let hangup = config
+        .uses_tls()
+        .then(|| signal(SignalKind::hangup()))
+        .transpose()
+        .context("failed to listen to signals")?;
     let main = listen(&config.host, config.port)
         .await
         .with_context(|| format!("failed to listen on {}:{}", config.host, config.port))?;
@@ -79,7 +85,7 @@ async fn serve_until_signal(config: Config) -> anyhow::Result<()> {
     let address = main
         .local_addr()
         .context("failed to read the listener's address")?;
-    info!(%address, "Listening");
+    info!(%address, tls = config.uses_tls(), "Listening");
     let mut broadcast_address = None;
     if let Some(listener) = &broadcast {
         let address = listener
@@ -89,9 +95,23 @@ async fn serve_until_signal(config: Config) -> anyhow::Result<()> {
         broadcast_address = Some(address);
     }
     banner::print(node.config(), address, broadcast_address);
-    node.serve(Listeners { main, broadcast }, signals.first())
-        .await;
+    let serving = Box::pin(node.serve(Listeners { main, broadcast }, signals.first()));
+    tokio::select! {
+        () = serving => {}
+        () = reload(&node, hangup) => {}
+    }
     Ok(())
+}
+
+/// Looks for a new certificate as often as it is asked to. Never ends.
+async fn reload(node: &Node, hangup: Option<Signal>) {
+    if let Some(mut hangup) = hangup {
+        while hangup.recv().await.is_some() {
+            // Two small files.
+            node.reload_certificate();
+        }
+    }
+    pending().await
 }
 
 async fn broadcast_listener(config: &Config) -> anyhow::Result<Option<TcpListener>> {

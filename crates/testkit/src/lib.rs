@@ -6,6 +6,7 @@
 //! * [`Gate`] is a way between two processes that can be closed.
 //! * [`RedisClient`] publishes at speed and says what is certain about a command that failed.
 //! * [`Connection`] is an HTTP/1.1 client that hides nothing and misbehaves on demand.
+//! * [`Secure`] is one over TLS, that takes its leave in every way there is.
 //! * [`Http2`] is a client with many requests on one connection.
 //! * [`Poller`] is a long-poll client with a [`Fault`] for every way to lose an answer.
 //! * [`Continuity`] says exactly what a reader lost, got twice or got out of order.
@@ -13,6 +14,7 @@
 //! * [`assert_eventually!`] is the only way to wait for something.
 
 mod cable;
+mod certificates;
 mod chance;
 mod continuity;
 mod events;
@@ -27,11 +29,13 @@ mod node;
 mod poller;
 mod process;
 mod redis;
+mod secure;
 mod signed;
 mod traffic;
 mod wait;
 
 pub use cable::{Cable, PROTOCOLS, Said};
+pub use certificates::Certificates;
 pub use chance::Chance;
 pub use continuity::{Continuity, Finding, Report};
 pub use events::{Event, EventStream};
@@ -44,9 +48,9 @@ pub use node::{Node, NodeBuilder, free_port, run};
 pub use poller::{Answer, Fault, PATIENCE, Parked, Poller};
 pub use process::Log;
 pub use redis::{
-    Certificates, ClusterClient, CommandError, Redis, RedisBuilder, RedisClient, RedisCluster,
-    Reply, Sentinels,
+    ClusterClient, CommandError, Redis, RedisBuilder, RedisClient, RedisCluster, Reply, Sentinels,
 };
+pub use secure::{Leave, Secure};
 pub use signed::{signed_stream, token};
 pub use traffic::{Door, Outcome, Server, Traffic};
 #[doc(hidden)]

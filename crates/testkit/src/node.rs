@@ -206,6 +206,14 @@ impl Node {
         Ok(self.process.ended()?.is_none())
     }
 
+    /// Sends it `SIGHUP`.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn hang_up(&mut self) -> Result<()> {
+        self.process.signal("HUP")
+    }
+
     /// Makes it silent (`SIGSTOP`); its connections stay.
     ///
     /// # Errors

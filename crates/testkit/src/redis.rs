@@ -1,21 +1,19 @@
 //! Real Redis servers that can go away and come back.
 
 mod builder;
-mod certificates;
 mod client;
 mod cluster;
 mod reply;
 mod sentinels;
 
 pub use builder::RedisBuilder;
-pub use certificates::Certificates;
 pub use client::{CommandError, RedisClient};
 pub use cluster::{ClusterClient, RedisCluster};
 pub use reply::Reply;
 pub use sentinels::Sentinels;
 pub(crate) use sentinels::master_by_majority;
 
-use crate::{Log, process::Process};
+use crate::{Certificates, Log, process::Process};
 use anyhow::{Context, Result, bail, ensure};
 use builder::Role;
 use std::{

@@ -141,6 +141,11 @@ impl Config {
         (port != self.port).then_some(port)
     }
 
+    /// Whether the node's ports speak TLS.
+    pub const fn uses_tls(&self) -> bool {
+        self.ssl_cert.is_some()
+    }
+
     /// Whether the Redis broker is used.
     pub const fn uses_redis(&self) -> bool {
         match self.broker {

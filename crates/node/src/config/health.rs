@@ -29,7 +29,8 @@ const URL: OptionSpec = row(
     "url",
     Url,
     "",
-    "Address to ask, such as http://127.0.0.1:8080/health. Absent: the one that follows from \
+    "Address to ask, such as http://127.0.0.1:8080/health; https:// is for this \
+     machine only, and its certificate is not looked at. Absent: the one that follows from \
      host, port and health_path.",
 );
 

@@ -123,6 +123,22 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
     ),
     row(
         Server,
+        "ssl_cert",
+        Text,
+        "",
+        "PEM file of the certificate, with those between it and its authority after it. With \
+         ssl_key every port speaks TLS, and nothing else. Looked at every 10 s and on SIGHUP: \
+         what has changed is for new connections. Empty: no TLS.",
+    ),
+    row(
+        Server,
+        "ssl_key",
+        Text,
+        "",
+        "PEM file of the certificate's private key.",
+    ),
+    row(
+        Server,
         "console",
         Choice(&["auto", "on", "off"]),
         "auto",

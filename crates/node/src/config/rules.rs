@@ -84,6 +84,9 @@ impl Config {
                 "and redis_tls_client_key_path go together".to_owned(),
             ));
         }
+        if self.ssl_cert.is_some() != self.ssl_key.is_some() {
+            broken.push(Rule::new("ssl_cert", "and ssl_key go together".to_owned()));
+        }
         if self.redis_sentinels.is_some() && self.redis_url.is_none() {
             broken.push(Rule::new(
                 "redis_sentinels",

@@ -45,6 +45,12 @@ pub struct Config {
     pub shutdown_delay: Duration,
     /// Threads that serve connections; 0 means one for each core.
     pub workers: usize,
+    /// File of the certificate that clients see; absent means no TLS.
+    #[serde(deserialize_with = "text_or_absent")]
+    pub ssl_cert: Option<String>,
+    /// File of that certificate's private key.
+    #[serde(deserialize_with = "text_or_absent")]
+    pub ssl_key: Option<String>,
     /// Whether the console page is served.
     pub console: Console,
 

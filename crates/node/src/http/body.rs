@@ -159,6 +159,13 @@ impl InFlight {
         self.state.lock().broken = true;
     }
 
+    /// Whether there are answers of which only the connection's end can tell
+    /// whether they were read.
+    pub(crate) fn is_unsure(&self) -> bool {
+        let state = self.state.lock();
+        !state.flushed.is_empty() && !state.broken
+    }
+
     /// The connection is gone. Returns how many frames did not reach the client
     /// and are pending again.
     pub(crate) fn ended(&self) -> usize {

@@ -5,11 +5,13 @@ use super::{
     io::Io,
     lot::{self, Left, Lot},
     preface::{self, Spoken},
+    socket::Socket,
 };
 use crate::{
     clock::Clock,
     http::{InFlight, retry_after},
     telemetry::{Metrics, Throttle},
+    tls::Tls,
 };
 use bytes::Bytes;
 use hyper::{server::conn::http1, service::service_fn};
@@ -48,6 +50,8 @@ pub(crate) struct ServerConfig {
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) config: ServerConfig,
+    /// What connections begin with, if with TLS.
+    pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) clock: Clock,
     pub(crate) metrics: Arc<Metrics>,
     /// Ends accepting.
@@ -93,8 +97,11 @@ impl Server {
         let guard = Counted(Arc::clone(self));
         if max > 0 && open >= max {
             self.metrics.refused_connections.inc();
-            // The socket's buffer is empty, so this can't block.
-            if let Err(error) = stream.try_write(full().as_bytes()) {
+            // The socket's buffer is empty, so this can't block. In TLS it
+            // would take a handshake first, which is no way to be rid of work.
+            if self.tls.is_none()
+                && let Err(error) = stream.try_write(full().as_bytes())
+            {
                 debug!(%error, "A refused client did not wait for the answer");
             }
             return;
@@ -107,6 +114,13 @@ impl Server {
         }
         let server = Arc::clone(self);
         let service = Arc::clone(service);
+        if let Some(tls) = self.tls.clone() {
+            self.tasks.spawn(async move {
+                let counted = Some(Arc::new(guard));
+                server.serve_tls(stream, tls, service, counted).await;
+            });
+            return;
+        }
         self.tasks.spawn(async move {
             server.serve(stream, service, Some(Arc::new(guard))).await;
         });
@@ -152,26 +166,28 @@ impl Server {
         let spoken = preface::hear(&mut stream, already, timeout);
         match self.stop_connections.run_until_cancelled(spoken).await {
             Some(Spoken::Http1(already)) => {
-                self.serve_http1(stream, already, service, counted).await;
+                let socket = Socket::Plain(stream);
+                self.serve_http1(socket, already, service, counted).await;
             }
             Some(Spoken::Http2(already)) => {
-                Box::pin(self.serve_http2(stream, already, service)).await;
+                let socket = Socket::Plain(stream);
+                Box::pin(self.serve_http2(socket, already, service)).await;
             }
             Some(Spoken::Nothing) | None => {}
         }
     }
 
-    async fn serve_http1(
+    pub(super) async fn serve_http1(
         &self,
-        stream: TcpStream,
+        socket: Socket,
         already: Bytes,
         service: Arc<Service>,
         counted: Option<Arc<Counted>>,
     ) {
-        let peer = stream.peer_addr().ok().map(|peer| peer.ip());
+        let peer = socket.tcp().peer_addr().ok().map(|peer| peer.ip());
         let in_flight = InFlight::new(self.clock, peer);
         let (metrics, timeout) = (Arc::clone(&self.metrics), self.config.write_timeout);
-        let io = Io::new(stream, already, Arc::clone(&in_flight), metrics, timeout);
+        let io = Io::new(socket, already, Arc::clone(&in_flight), metrics, timeout);
         let service = service_fn(move |request| {
             Arc::clone(&service).call(Arc::clone(&in_flight), counted.clone(), request)
         });

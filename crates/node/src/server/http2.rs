@@ -7,6 +7,7 @@ use super::{
     accept::Server,
     connection::Service,
     io::Io,
+    socket::Socket,
     streams::{StreamBody, Streams},
 };
 use crate::http::InFlight;
@@ -15,7 +16,7 @@ use http::{HeaderValue, Request, Response, header};
 use hyper::{body::Incoming, rt::Executor, server::conn::http2, service::service_fn};
 use hyper_util::rt::TokioTimer;
 use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
-use tokio::{net::TcpStream, time::sleep};
+use tokio::time::sleep;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
@@ -62,17 +63,12 @@ where
 
 impl Server {
     /// Serves one connection that has begun with the preface.
-    pub(super) async fn serve_http2(
-        &self,
-        stream: TcpStream,
-        already: Bytes,
-        service: Arc<Service>,
-    ) {
-        let peer = stream.peer_addr().ok().map(|peer| peer.ip());
+    pub(super) async fn serve_http2(&self, socket: Socket, already: Bytes, service: Arc<Service>) {
+        let peer = socket.tcp().peer_addr().ok().map(|peer| peer.ip());
         let in_flight = InFlight::multiplexed(self.clock, peer);
         let streams = Streams::new(Arc::clone(&in_flight), Arc::clone(&self.metrics));
         let (metrics, timeout) = (Arc::clone(&self.metrics), self.config.write_timeout);
-        let io = Io::new(stream, already, in_flight, metrics, timeout);
+        let io = Io::new(socket, already, in_flight, metrics, timeout);
         let served = Arc::clone(&streams);
         let service = service_fn(move |request| {
             serve_stream(Arc::clone(&service), Arc::clone(&served), request)

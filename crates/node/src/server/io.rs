@@ -1,6 +1,7 @@
 //! A connection's socket as hyper sees it, with an eye on what becomes of the
 //! answers.
 
+use super::socket::{Socket, give_back};
 use crate::{http::InFlight, telemetry::Metrics};
 use bytes::Bytes;
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -14,13 +15,13 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    net::TcpStream,
+    io::AsyncWrite as _,
     time::{Sleep, sleep},
 };
 
 /// See the module's head.
 pub(super) struct Io {
-    stream: TokioIo<TcpStream>,
+    stream: TokioIo<Socket>,
     /// What was read before hyper got the connection.
     already: Bytes,
     in_flight: Arc<InFlight>,
@@ -33,14 +34,14 @@ pub(super) struct Io {
 
 impl Io {
     pub(super) fn new(
-        stream: TcpStream,
+        socket: Socket,
         already: Bytes,
         in_flight: Arc<InFlight>,
         metrics: Arc<Metrics>,
         write_timeout: Duration,
     ) -> Self {
         Self {
-            stream: TokioIo::new(stream),
+            stream: TokioIo::new(socket),
             already,
             in_flight,
             metrics,
@@ -57,12 +58,12 @@ impl Io {
         outcome
     }
 
-    /// Bounds how long a write may be pending.
-    fn bounded(
+    /// Bounds how long a write may be pending, or with TLS what follows it.
+    fn bounded<T>(
         &mut self,
         context: &mut Context<'_>,
-        outcome: Poll<io::Result<usize>>,
-    ) -> Poll<io::Result<usize>> {
+        outcome: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
         if outcome.is_ready() {
             self.stall = None;
             return self.watch(outcome);
@@ -122,11 +123,19 @@ impl Write for Io {
         if let Poll::Ready(Ok(())) = outcome {
             self.in_flight.flushed();
         }
-        self.watch(outcome)
+        self.bounded(context, outcome)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        let is_unsure = self.in_flight.is_unsure();
+        let outcome = match self.stream.inner_mut() {
+            Socket::Tls(secured) if is_unsure => secured.poll_end_unsure(context),
+            socket => Pin::new(socket).poll_shutdown(context),
+        };
+        if outcome.is_ready() {
+            return outcome;
+        }
+        self.bounded(context, outcome)
     }
 }
 
@@ -134,12 +143,19 @@ impl Drop for Io {
     fn drop(&mut self) {
         // A client that closed its socket before the answer came has sent a
         // reset that no read has seen.
-        if !matches!(self.stream.inner().take_error(), Ok(None)) {
+        let socket = self.stream.inner();
+        if socket.was_reset() {
             self.in_flight.broke();
         }
-        let again = u64::try_from(self.in_flight.ended()).unwrap_or(u64::MAX);
-        if again > 0 {
-            self.metrics.failed_server_messages.inc_by(again);
+        let (in_flight, metrics) = (Arc::clone(&self.in_flight), Arc::clone(&self.metrics));
+        let parting = if in_flight.is_unsure() {
+            socket.parting()
+        } else {
+            None
+        };
+        match parting {
+            Some(parting) => parting.settle(in_flight, metrics),
+            None => give_back(&in_flight, &metrics),
         }
     }
 }

@@ -6,11 +6,13 @@
 
 mod accept;
 mod connection;
+mod handshake;
 mod http2;
 mod io;
 mod listen;
 mod lot;
 mod preface;
+mod socket;
 mod streams;
 
 pub(crate) use accept::{Counted, Server, ServerConfig};

@@ -43,6 +43,7 @@ pub(crate) struct Metrics {
     intake_poison: IntCounter,
     intake_leader: IntGauge,
     pub(crate) refused_connections: IntCounter,
+    pub(crate) failed_handshakes: IntCounter,
     pub(crate) failed_auths: IntCounter,
     pub(crate) expired_tokens: IntCounter,
     pub(crate) client_messages: IntCounter,
@@ -149,6 +150,10 @@ impl Metrics {
             refused_connections: make.counter(
                 "refused_connections_total",
                 "Connections over max_connections",
+            )?,
+            failed_handshakes: make.counter(
+                "tls_handshake_failures_total",
+                "Connections that did not come to speak TLS",
             )?,
             failed_auths: make.counter("failed_auths_total", "Refused connection attempts")?,
             expired_tokens: make.counter(

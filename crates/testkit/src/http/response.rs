@@ -23,7 +23,7 @@ pub struct Response {
 impl Response {
     /// The response's head at the start of `bytes`, its body still empty; `None` if it is not
     /// complete.
-    pub(super) fn parse_head(bytes: &[u8]) -> Result<Option<Self>> {
+    pub(crate) fn parse_head(bytes: &[u8]) -> Result<Option<Self>> {
         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let mut parsed = httparse::Response::new(&mut headers);
         let length = match parsed.parse(bytes)? {
@@ -47,7 +47,7 @@ impl Response {
     }
 
     /// How long the body is.
-    pub(super) fn body_length(&self) -> Result<usize> {
+    pub(crate) fn body_length(&self) -> Result<usize> {
         if matches!(self.status, 100..200 | 204 | 304) {
             return Ok(0);
         }

@@ -1,6 +1,7 @@
 //! What a server is started with.
 
-use super::{Login, Redis, certificates::Certificates};
+use super::{Login, Redis};
+use crate::Certificates;
 use crate::free_port;
 use anyhow::{Context, Result};
 use std::{fmt::Write as _, fs};

@@ -42,6 +42,7 @@ impl Pair {
                 header_read_timeout: Duration::from_secs(75),
                 write_timeout: Duration::from_secs(10),
             },
+            tls: None,
             clock: Clock::start(),
             metrics: Arc::clone(&node.runtime().metrics),
             stop_accepting: CancellationToken::new(),

@@ -35,7 +35,10 @@ pub struct Certificates {
 
 impl Certificates {
     /// Makes them with the `openssl` command, in this folder.
-    pub(super) fn make(folder: &Path) -> Result<Self> {
+    ///
+    /// # Errors
+    /// The command is missing, or the folder can't be written to.
+    pub fn make(folder: &Path) -> Result<Self> {
         let certificates = Self {
             folder: folder.to_owned(),
         };
@@ -64,11 +67,15 @@ impl Certificates {
         self.path("client.key")
     }
 
-    pub(super) fn server_certificate(&self) -> PathBuf {
+    /// The certificate of a server on this machine.
+    #[must_use]
+    pub fn server_certificate(&self) -> PathBuf {
         self.path("server.crt")
     }
 
-    pub(super) fn server_key(&self) -> PathBuf {
+    /// The key of [`Certificates::server_certificate`].
+    #[must_use]
+    pub fn server_key(&self) -> PathBuf {
         self.path("server.key")
     }
 
