@@ -4,7 +4,7 @@
 #[path = "../../crates/node/src/http/accept_encoding.rs"]
 mod accept_encoding;
 
-use accept_encoding::accepts_gzip;
+use accept_encoding::{accepts_gzip, may_compress};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
@@ -15,4 +15,6 @@ fuzz_target!(|data: &[u8]| {
         .map(|byte| if *byte == b'\n' { b',' } else { *byte })
         .collect();
     assert_eq!(several, accepts_gzip([one.as_slice()]));
+    assert_eq!(several, may_compress(Some(1), [one.as_slice()]));
+    assert!(!may_compress(None, [one.as_slice()]));
 });

@@ -1,5 +1,16 @@
 //! What a client says of encodings.
 
+/// Whether a poll with this cursor and these `Accept-Encoding` may be answered
+/// compressed. Without a cursor it is the connection that tells what arrived,
+/// and what is still being decompressed has arrived: it would be lost if the
+/// client aborts just then, and later answers would overtake it.
+pub(crate) fn may_compress<'a>(
+    cursor: Option<u64>,
+    encodings: impl IntoIterator<Item = &'a [u8]>,
+) -> bool {
+    cursor.is_some() && accepts_gzip(encodings)
+}
+
 /// Whether gzip is welcome, by the values of `Accept-Encoding`: it is named, or
 /// `*` is, and nothing says that the plain answer is liked better.
 pub(crate) fn accepts_gzip<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> bool {

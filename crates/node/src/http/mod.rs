@@ -20,6 +20,7 @@ mod room;
 mod router;
 mod visitor;
 
+pub(crate) use accept_encoding::may_compress;
 pub(crate) use api::ApiDoor;
 pub(crate) use body::{AnswerBody, CROSSING, InFlight};
 pub(crate) use broadcast::BroadcastDoor;

@@ -1,7 +1,7 @@
 //! `POST /lp`: hyper's requests to [`LongPoll`] and back.
 
 use super::{
-    accept_encoding::accepts_gzip,
+    accept_encoding::may_compress,
     body::{AnswerBody, InFlight},
     cors::Origins,
     gzip::compressed,
@@ -80,17 +80,6 @@ impl PollDoor {
         }
     }
 
-    /// Whether a poll with this cursor and these `Accept-Encoding` may be answered
-    /// compressed. Without a cursor it is the connection that tells what arrived,
-    /// and what is still being decompressed has arrived: it would be lost if the
-    /// client aborts just then, and later answers would overtake it.
-    pub(crate) fn may_compress<'a>(
-        cursor: Option<u64>,
-        encodings: impl IntoIterator<Item = &'a [u8]>,
-    ) -> bool {
-        cursor.is_some() && accepts_gzip(encodings)
-    }
-
     /// What an answer with frames depends on.
     pub(crate) const fn vary(&self) -> &'static str {
         match self.compress_min_size {
@@ -137,7 +126,7 @@ impl PollDoor {
         let encodings = head.headers.get_all(header::ACCEPT_ENCODING);
         let asker = Asker {
             origin: head.headers.get(header::ORIGIN).cloned(),
-            takes_gzip: Self::may_compress(
+            takes_gzip: may_compress(
                 cursor_of(&head.headers),
                 encodings.iter().map(HeaderValue::as_bytes),
             ),

@@ -10,7 +10,7 @@
 //! Everything else is handed over. The parser is hyper's own, with the same
 //! settings, so the two can't disagree on where a request ends.
 
-use crate::http::PollDoor;
+use crate::http::may_compress;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// More headers than any browser sends.
@@ -42,7 +42,7 @@ pub(super) struct PollHead<'a> {
     pub(super) cursor: Option<u64>,
     /// What the page is called that sent it.
     pub(super) origin: Option<HeaderValue>,
-    /// Whether it may be answered compressed: [`PollDoor::may_compress`].
+    /// Whether it may be answered compressed: [`may_compress`].
     pub(super) takes_gzip: bool,
     pub(super) query: &'a str,
     pub(super) body: &'a [u8],
@@ -103,7 +103,7 @@ pub(super) fn parse<'a>(
                 poll_id: known.poll_id,
                 cursor: known.cursor,
                 origin: known.origin,
-                takes_gzip: PollDoor::may_compress(known.cursor, known.encodings),
+                takes_gzip: may_compress(known.cursor, known.encodings),
                 query,
                 body,
                 headers,
