@@ -134,7 +134,8 @@ impl LongPoll {
             counter.with_label_values(&[ignored.reason()]).inc();
             None
         });
-        let Some(opened) = runtime.open(identifiers, route) else {
+        let source = runtime.source(&request.connect);
+        let Some(opened) = runtime.open(identifiers, source, route) else {
             return Handled::Answer(PollAnswer::Busy);
         };
         let session = opened.session;

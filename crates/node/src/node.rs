@@ -111,6 +111,7 @@ impl Builder {
             sessions_ttl: config.sessions_ttl,
             presence_ttl: config.presence_ttl,
             max_sessions: config.max_sessions,
+            max_sessions_per_address: config.max_sessions_per_address,
             max_request_size: config.poll_max_request_size,
             max_publication_size: config.max_publication_size,
             read_timeout: config.header_read_timeout,

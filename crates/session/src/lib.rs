@@ -23,7 +23,7 @@ pub use deadlines::Deadlines;
 pub use hub::{FanOut, Hub};
 pub use outbox::Outbox;
 pub use poll::{Answer, Delivery, Frames, Poll};
-pub use registry::{Census, Registry};
+pub use registry::{Census, Registry, Source};
 pub use session::{CloseReason, Delivered, Due, Replay, Session, Shared};
 pub use subscriptions::{Begin, Subscription};
 pub use time::Time;

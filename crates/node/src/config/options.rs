@@ -71,7 +71,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         List,
         "127.0.0.0/8, ::1",
         "Proxies in front of this node, by address or network: their X-Pollux-Route decides which \
-         node a client belongs to. private: loopback, link-local and private networks. Clients \
+         node a client belongs to, their X-Forwarded-For whom its sessions count for. private: loopback, link-local and private networks. Clients \
          must not be among them. Empty: none.",
     ),
     row(
@@ -819,6 +819,15 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         Number,
         "200000",
         "Sessions held at once. 0: no limit.",
+    ),
+    row(
+        Limits,
+        "max_sessions_per_address",
+        Number,
+        "10000",
+        "Sessions held at once for one client's address: the peer's, or behind trusted_proxies \
+         the last one in X-Forwarded-For that is not theirs. IPv6 is counted by networks of 64 \
+         bits. Many clients may share an address. 0: no limit.",
     ),
     row(
         Limits,

@@ -275,6 +275,8 @@ pub struct Config {
 
     /// Sessions held at once; 0 means no limit.
     pub max_sessions: usize,
+    /// Sessions held at once for one client's address; 0 means no limit.
+    pub max_sessions_per_address: usize,
     /// Subscriptions one session may have.
     pub max_subscriptions_per_session: usize,
     /// Largest publication, in bytes.

@@ -70,6 +70,7 @@ impl CableDoor {
             query,
             peer: peer.map(|ConnectInfo(peer)| peer.ip()),
         };
+        let source = self.runtime.source(&connect);
         let earlier = self.runtime.restorable(wanted(&head.headers, query)).await;
         let verdict = match &earlier {
             Some(earlier) => Verdict::Accept(earlier.identifiers()),
@@ -96,7 +97,7 @@ impl CableDoor {
                 );
             }
         };
-        let Some(session) = self.runtime.open_socket(identifiers) else {
+        let Some(session) = self.runtime.open_socket(identifiers, source) else {
             let problem = Problem::because("busy", "the node takes no more clients now");
             return Err(problem.answer(StatusCode::SERVICE_UNAVAILABLE));
         };

@@ -220,6 +220,7 @@ impl EventDoor {
             query: head.uri.query().unwrap_or_default(),
             peer: peer.map(|ConnectInfo(peer)| peer.ip()),
         };
+        let source = self.runtime.source(&connect);
         let identifiers = match self.runtime.authenticator.authenticate(connect).await {
             Verdict::Accept(identifiers) => identifiers,
             Verdict::Refuse { reason, .. } => {
@@ -228,7 +229,8 @@ impl EventDoor {
                 return Err(Box::new(problem.answer(StatusCode::UNAUTHORIZED)));
             }
         };
-        self.runtime.open_passing(identifiers).ok_or_else(|| {
+        let session = self.runtime.open_passing(identifiers, source);
+        session.ok_or_else(|| {
             let problem = Problem::because("busy", "the node takes no more clients now");
             Box::new(problem.answer(StatusCode::SERVICE_UNAVAILABLE))
         })

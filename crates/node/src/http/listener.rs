@@ -7,7 +7,7 @@
 use crate::runtime::Runtime;
 use pollux_broker::BrokerError;
 use pollux_protocol::{Identifier, Position, StreamName};
-use pollux_session::{Answer, Begin, Frames, Poll as Parked, Replay, Session, Time};
+use pollux_session::{Answer, Begin, Frames, Poll as Parked, Replay, Session, Source, Time};
 use std::{future::poll_fn, sync::Arc};
 use tokio::time::{Instant, timeout_at};
 
@@ -35,9 +35,13 @@ pub(crate) enum Heard {
 
 impl Listener {
     /// A session of a client with these identifiers. `None`: the node takes no
-    /// more clients now.
-    pub(crate) fn open(runtime: &Arc<Runtime>, identifiers: Option<Box<str>>) -> Option<Self> {
-        let session = runtime.open_passing(identifiers)?;
+    /// more clients now, or none from `source`.
+    pub(crate) fn open(
+        runtime: &Arc<Runtime>,
+        identifiers: Option<Box<str>>,
+        source: Option<Source>,
+    ) -> Option<Self> {
+        let session = runtime.open_passing(identifiers, source)?;
         Some(Self {
             runtime: Arc::clone(runtime),
             session,

@@ -110,7 +110,8 @@ impl MailboxDoor {
             bound: self.config.keep().limit,
             idle: None,
         };
-        let pulled = Box::pin(pull.within(identifiers, self.config.timeout)).await;
+        let source = visitor::source(&self.runtime, head);
+        let pulled = Box::pin(pull.within(identifiers, source, self.config.timeout)).await;
         let connection = head.extensions.get::<Arc<InFlight>>().cloned();
         let (status, body) = match pulled {
             Ok(Pulled::Loan(loan)) => {

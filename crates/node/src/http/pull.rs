@@ -9,6 +9,7 @@ use crate::runtime::{Runtime, voice};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use pollux_broker::{BrokerError, Entry, Group, Take};
 use pollux_protocol::{Frame, Identifier, Inbound, Publication, StreamName};
+use pollux_session::Source;
 use std::{
     sync::{
         Arc,
@@ -94,6 +95,7 @@ impl Pull {
     pub(super) async fn within(
         self,
         identifiers: Option<Box<str>>,
+        source: Option<Source>,
         wait: Duration,
     ) -> Result<Pulled, PullError> {
         let deadline = Instant::now() + wait;
@@ -104,7 +106,8 @@ impl Pull {
         if wait.is_zero() {
             return Ok(Pulled::Nothing);
         }
-        let mut listener = Listener::open(&self.runtime, identifiers).ok_or(PullError::Busy)?;
+        let listener = Listener::open(&self.runtime, identifiers, source);
+        let mut listener = listener.ok_or(PullError::Busy)?;
         let voice = Identifier::try_new(voice::READER)
             .map_err(|_| BrokerError::Stream("nobody can read it"))?;
         let listening = timeout_at(deadline, listener.listen(&voice, &self.stream)).await;

@@ -86,7 +86,8 @@ impl RoomDoor {
         if pull.max == 0 {
             return Ok(json(StatusCode::OK, AnswerBody::Plain(array(&[]))));
         }
-        let pulled = Box::pin(pull.within(identifiers, wait)).await;
+        let source = visitor::source(&self.rooms.runtime, head);
+        let pulled = Box::pin(pull.within(identifiers, source, wait)).await;
         // A client that has waited is alive all that time.
         self.rooms.touch(&session);
         let body = match pulled {

@@ -9,7 +9,7 @@ mod sweep;
 pub(crate) mod voice;
 
 use crate::{
-    auth::{Authenticator, StreamPolicy},
+    auth::{Authenticator, ConnectRequest, StreamPolicy},
     clock::Clock,
     proxies::TrustedProxies,
     route::Route,
@@ -18,7 +18,9 @@ use crate::{
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use pollux_broker::Broker;
 use pollux_protocol::{Identifier, Publication, RemoteDisconnect, StreamName};
-use pollux_session::{Hub, Overflow, PollConfig, Registry, Session, Shared, Subscription, Token};
+use pollux_session::{
+    Hub, Overflow, PollConfig, Registry, Session, Shared, Source, Subscription, Token,
+};
 use std::{
     sync::{
         Arc,
@@ -41,6 +43,8 @@ pub(crate) struct Throttles {
     pub(crate) overflow: Throttle,
     /// Publications that are gone.
     pub(crate) gap: Throttle,
+    /// A client's address with as many sessions as it may have.
+    pub(crate) addresses: Throttle,
 }
 
 /// One running node. Held by every connection and task of it.
@@ -77,6 +81,8 @@ pub(crate) struct Runtime {
     pub(crate) throttles: Throttles,
     /// Sessions the node may hold; zero for as many as come.
     pub(crate) max_sessions: usize,
+    /// Those of one client's address; zero for as many as come.
+    max_sessions_per_address: usize,
     /// Bytes of a request body on the poll route.
     pub(crate) max_request_size: usize,
     /// Bytes of one publication's data.
@@ -103,6 +109,7 @@ pub(crate) struct Parts {
     pub(crate) sessions_ttl: Duration,
     pub(crate) presence_ttl: Duration,
     pub(crate) max_sessions: usize,
+    pub(crate) max_sessions_per_address: usize,
     pub(crate) max_request_size: usize,
     pub(crate) max_publication_size: usize,
     pub(crate) read_timeout: Duration,
@@ -165,6 +172,7 @@ impl Runtime {
             metrics: Arc::new(parts.metrics),
             throttles: Throttles::default(),
             max_sessions: parts.max_sessions,
+            max_sessions_per_address: parts.max_sessions_per_address,
             max_request_size: parts.max_request_size,
             max_publication_size: parts.max_publication_size,
             read_timeout: parts.read_timeout,
@@ -186,15 +194,16 @@ impl Runtime {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// Opens a session. `None`: the node holds as many as it may, or is
-    /// draining, or the system has no randomness to give. Without a route the
-    /// poll id gets a random one.
+    /// Opens a session. `None`: the node holds as many as it may, in all or
+    /// from `source`, or is draining, or the system has no randomness to give.
+    /// Without a route the poll id gets a random one.
     pub(crate) fn open(
         &self,
         identifiers: Option<Box<str>>,
+        source: Option<Source>,
         route: Option<Route<'_>>,
     ) -> Option<Opened> {
-        let (session, random_route) = self.admit(identifiers, &self.shared)?;
+        let (session, random_route) = self.admit(identifiers, source, &self.shared)?;
         let secret = session.secret().text();
         let poll_id = match route {
             Some(route) => format!("{}.{secret}", route.as_str()),
@@ -204,14 +213,22 @@ impl Runtime {
     }
 
     /// Opens a session whose outbox leaves by a socket. `None` as above.
-    pub(crate) fn open_socket(&self, identifiers: Option<Box<str>>) -> Option<Arc<Session>> {
-        let (session, _) = self.admit(identifiers, &self.streaming)?;
+    pub(crate) fn open_socket(
+        &self,
+        identifiers: Option<Box<str>>,
+        source: Option<Source>,
+    ) -> Option<Arc<Session>> {
+        let (session, _) = self.admit(identifiers, source, &self.streaming)?;
         Some(session)
     }
 
     /// Opens a session that ends with its request or stream. `None` as above.
-    pub(crate) fn open_passing(&self, identifiers: Option<Box<str>>) -> Option<Arc<Session>> {
-        let (session, _) = self.admit(identifiers, &self.passing)?;
+    pub(crate) fn open_passing(
+        &self,
+        identifiers: Option<Box<str>>,
+        source: Option<Source>,
+    ) -> Option<Arc<Session>> {
+        let (session, _) = self.admit(identifiers, source, &self.passing)?;
         Some(session)
     }
 
@@ -219,6 +236,7 @@ impl Runtime {
     fn admit(
         &self,
         identifiers: Option<Box<str>>,
+        source: Option<Source>,
         rules: &Arc<Shared>,
     ) -> Option<(Arc<Session>, [u8; 8])> {
         let full = self.max_sessions > 0 && self.registry.len() >= self.max_sessions;
@@ -233,17 +251,51 @@ impl Runtime {
         }
         let (secret, rest) = random.split_first_chunk::<16>()?;
         let (sid, rest) = rest.split_first_chunk::<16>()?;
-        let session = Session::new(
-            self.next_serial.fetch_add(1, Ordering::Relaxed),
-            Token::from_random(u128::from_be_bytes(*secret)),
-            Token::from_random(u128::from_be_bytes(*sid)),
-            identifiers,
-            Arc::clone(rules),
-            self.clock.now(),
-        );
-        self.registry.insert(Arc::clone(&session));
+        let make = || {
+            Session::new(
+                self.next_serial.fetch_add(1, Ordering::Relaxed),
+                Token::from_random(u128::from_be_bytes(*secret)),
+                Token::from_random(u128::from_be_bytes(*sid)),
+                identifiers,
+                Arc::clone(rules),
+                self.clock.now(),
+            )
+        };
+        let max = self.max_sessions_per_address;
+        let session = match source.filter(|_| max > 0) {
+            Some(source) => {
+                let session = self.registry.insert_from(source, max, make);
+                if session.is_none() {
+                    self.refuse_address();
+                }
+                session?
+            }
+            None => {
+                let session = make();
+                self.registry.insert(Arc::clone(&session));
+                session
+            }
+        };
         self.metrics.opened_sessions.inc();
         Some((session, *rest.first_chunk::<8>()?))
+    }
+
+    fn refuse_address(&self) {
+        self.metrics.refused_sessions.inc();
+        self.metrics.refused_addresses.inc();
+        if let Some(left_out) = self.throttles.addresses.pass() {
+            tracing::warn!(
+                max = self.max_sessions_per_address,
+                left_out,
+                "A client's address has as many sessions as it may; if a proxy stands there, name \
+                 it in trusted_proxies"
+            );
+        }
+    }
+
+    /// Whom a request is counted for; `None` if nobody knows whom it is from.
+    pub(crate) fn source(&self, request: &ConnectRequest<'_>) -> Option<Source> {
+        self.trusted_proxies.source(request.peer, request.headers)
     }
 
     /// The session a poll id names, if this node holds it.

@@ -65,6 +65,7 @@ pub(crate) struct Metrics {
     pub(crate) opened_sessions: IntCounter,
     pub(crate) restored_sessions: IntCounter,
     pub(crate) refused_sessions: IntCounter,
+    pub(crate) refused_addresses: IntCounter,
     pub(crate) ignored_routes: IntCounterVec,
     pub(crate) rejected_subscriptions: IntCounter,
     pub(crate) gaps: IntCounter,
@@ -207,6 +208,10 @@ impl Metrics {
             refused_sessions: make.counter(
                 "refused_sessions_total",
                 "Sessions not opened: limit or drain",
+            )?,
+            refused_addresses: make.counter(
+                "refused_address_sessions_total",
+                "Sessions not opened because their address has as many as it may",
             )?,
             ignored_routes: make.counters(
                 "ignored_routes_total",

@@ -96,7 +96,8 @@ impl RoomDoor {
         let upgrade = handshake(&mut head).await?;
         let identifiers = visitor::admit(&self.rooms.runtime, &head).await?;
         let may_send = self.publishers.admit(&head.headers).is_ok();
-        let listener = Listener::open(&self.rooms.runtime, identifiers)
+        let source = visitor::source(&self.rooms.runtime, &head);
+        let listener = Listener::open(&self.rooms.runtime, identifiers, source)
             .ok_or_else(|| Box::new(visitor::busy()))?;
         let config = self.socket;
         let largest = config.max_message_size.saturating_mul(READ_FACTOR);

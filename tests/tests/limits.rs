@@ -1,0 +1,145 @@
+//! What one client may take, and what it is told beyond that.
+
+use anyhow::{Context, Result, ensure};
+use pollux_testkit::{
+    Cable, Connection, Node, PATIENCE, Poller, Request, Response, assert_eventually,
+};
+use tokio::time::timeout;
+
+/// The answer of a node that has no room: when to come back.
+fn says_when(response: &Response, status: u16) -> Result<u64> {
+    ensure!(response.status == status, "{response:?}");
+    let seconds = response.header("retry-after").context("no Retry-After")?;
+    let seconds = seconds.parse()?;
+    ensure!(seconds >= 1, "{seconds}");
+    Ok(seconds)
+}
+
+/// An open by the proxy on this machine, for a client.
+fn open_for(client: &str) -> Request {
+    Request::post("/lp").header("X-Forwarded-For", client)
+}
+
+fn handshake(path: &str) -> Request {
+    Request::get(path)
+        .header("Connection", "Upgrade")
+        .header("Upgrade", "websocket")
+        .header("Sec-WebSocket-Version", "13")
+        .header("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")
+}
+
+#[tokio::test]
+async fn an_address_has_no_more_sessions_than_it_may_at_any_door() -> Result<()> {
+    let node = Node::builder()
+        .flag("max_sessions_per_address", "1")
+        .flag("poll_keepalive_timeout", "60")
+        .spawn()
+        .await?;
+    let open = node.ask(&open_for("203.0.113.1")).await?;
+    assert_eq!(open.status, 200);
+    for request in [
+        open_for("203.0.113.1"),
+        // Not for the parking lot.
+        open_for("203.0.113.1").header("Connection", "close"),
+        // What comes before it the client may have made up.
+        open_for("203.0.113.9, 203.0.113.1"),
+        Request::get("/events?stream=a").header("X-Forwarded-For", "203.0.113.1"),
+        handshake("/cable").header("X-Forwarded-For", "203.0.113.1"),
+        handshake("/ws").header("X-Forwarded-For", "203.0.113.1"),
+        Request::get("/ws/poll?session_id=a&wait=1").header("X-Forwarded-For", "203.0.113.1"),
+        Request::get("/poll?rcpt=a").header("X-Forwarded-For", "203.0.113.1"),
+        Request::get("/longpoll/events?timeout=1&category=a")
+            .header("X-Forwarded-For", "203.0.113.1"),
+    ] {
+        let response = node.ask(&request).await?;
+        says_when(&response, 503).with_context(|| format!("{request:?}"))?;
+    }
+    assert_eq!(node.metric("refused_address_sessions_total").await?, 9.0);
+    assert_eq!(node.metric("refused_sessions_total").await?, 9.0);
+    // Others are served, and one network of IPv6 is one client.
+    assert_eq!(node.ask(&open_for("203.0.113.2")).await?.status, 200);
+    assert_eq!(node.ask(&open_for("2001:db8::1")).await?.status, 200);
+    says_when(&node.ask(&open_for("2001:db8::2")).await?, 503)?;
+    assert_eq!(node.ask(&open_for("2001:db8:0:1::1")).await?.status, 200);
+    // The session that was there is served as before.
+    let mut first = Poller::from_open(node.address(), &open)?;
+    first
+        .subscribe(&pollux_testkit::frames::public("a"))
+        .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_address_without_a_proxy_is_that_of_the_peer() -> Result<()> {
+    let node = Node::builder()
+        .flag("trusted_proxies", "")
+        .flag("max_sessions_per_address", "1")
+        .spawn()
+        .await?;
+    Poller::open(&node).await?;
+    // Anybody can claim to be somebody else.
+    says_when(&node.ask(&open_for("203.0.113.1")).await?, 503)?;
+    Ok(())
+}
+
+/// A socket, as soon as there is room for it.
+async fn socket(node: &Node, path: &str) -> Cable {
+    loop {
+        if let Ok(socket) = Cable::connect(node.address(), path, &[]).await {
+            return socket;
+        }
+    }
+}
+
+/// An event stream, as soon as there is room for it.
+async fn stream(node: &Node) -> Result<Connection> {
+    loop {
+        let mut connection = Connection::open(node.address()).await?;
+        connection.send(&Request::get("/events?stream=a")).await?;
+        if connection.peek(12).await?.ends_with(b"200") {
+            return Ok(connection);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_address_gets_its_room_back_however_a_session_ends() -> Result<()> {
+    let node = Node::builder()
+        .flag("trusted_proxies", "")
+        .flag("max_sessions_per_address", "1")
+        .flag("poll_keepalive_timeout", "0.2")
+        .spawn()
+        .await?;
+    for _ in 0..3 {
+        // No poll comes.
+        assert_eventually!(
+            node.ask(&Request::post("/lp")).await?.status == 200,
+            PATIENCE
+        );
+        // A socket whose client takes leave, and one that breaks.
+        for path in ["/cable", "/ws"] {
+            assert_eventually!(node.metric("sessions").await? == 0.0, PATIENCE);
+            let socket = timeout(PATIENCE, socket(&node, path)).await?;
+            socket.close().await?;
+        }
+        timeout(PATIENCE, stream(&node)).await??.reset()?;
+        assert_eventually!(
+            node.get("/ws/poll?session_id=a&wait=0.05").await?.status == 200,
+            PATIENCE
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_proxy_that_does_not_say_is_not_counted() -> Result<()> {
+    let node = Node::builder()
+        .flag("max_sessions_per_address", "1")
+        .spawn()
+        .await?;
+    for _ in 0..3 {
+        Poller::open(&node).await?;
+    }
+    assert_eq!(node.metric("refused_address_sessions_total").await?, 0.0);
+    Ok(())
+}
