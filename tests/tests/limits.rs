@@ -2,9 +2,11 @@
 
 use anyhow::{Context, Result, ensure};
 use pollux_testkit::{
-    Cable, Connection, Node, PATIENCE, Poller, Request, Response, assert_eventually,
+    Cable, Connection, Node, PATIENCE, Poller, Request, Response, assert_eventually, frames,
 };
-use tokio::time::timeout;
+use serde_json::json;
+use std::time::Duration;
+use tokio::time::{Instant, timeout};
 
 /// The answer of a node that has no room: when to come back.
 fn says_when(response: &Response, status: u16) -> Result<u64> {
@@ -63,9 +65,7 @@ async fn an_address_has_no_more_sessions_than_it_may_at_any_door() -> Result<()>
     assert_eq!(node.ask(&open_for("2001:db8:0:1::1")).await?.status, 200);
     // The session that was there is served as before.
     let mut first = Poller::from_open(node.address(), &open)?;
-    first
-        .subscribe(&pollux_testkit::frames::public("a"))
-        .await?;
+    first.subscribe(&frames::public("a")).await?;
     Ok(())
 }
 
@@ -141,5 +141,115 @@ async fn a_proxy_that_does_not_say_is_not_counted() -> Result<()> {
         Poller::open(&node).await?;
     }
     assert_eq!(node.metric("refused_address_sessions_total").await?, 0.0);
+    Ok(())
+}
+
+/// So few commands that a test is over soon.
+async fn slow_node(per_second: &str) -> Result<Node> {
+    Node::builder()
+        .flag("max_commands_per_second", per_second)
+        .flag("max_subscriptions_per_session", "1")
+        .flag("poll_interval", "0.3")
+        .spawn()
+        .await
+}
+
+/// The answer to a request that is sent again until it is done.
+async fn done(node: &Node, request: &Request) -> Result<Response> {
+    loop {
+        let response = node.ask(request).await?;
+        if response.status != 429 {
+            return Ok(response);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_poll_with_too_many_commands_runs_none_and_may_come_again() -> Result<()> {
+    let node = slow_node("5").await?;
+    for close in [false, true] {
+        let mut poller = Poller::open(&node).await?;
+        let pongs = poller.poll_with(&frames::ping().repeat(10)).await?;
+        assert_eq!(pongs.frames.len(), 10);
+        let before = node.metric("client_msg_total").await?;
+        let limited = node.metric("rate_limited_commands_total").await?;
+        let mut request = poller.request(&frames::ping().repeat(5));
+        if close {
+            request = request.header("Connection", "close");
+        }
+        let refused = node.ask(&request).await?;
+        says_when(&refused, 429)?;
+        assert_eq!(node.metric("client_msg_total").await?, before);
+        let limited = node.metric("rate_limited_commands_total").await? - limited;
+        assert_eq!(limited, 5.0);
+        // A poll without commands is not meant.
+        assert_eq!(poller.exchange("").await?.status, 204);
+        let answer = timeout(PATIENCE, done(&node, &request)).await??;
+        let pongs = answer.frames()?;
+        assert_eq!(pongs, vec![json!({"type": "pong"}); 5]);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_body_larger_than_any_allowance_runs_once() -> Result<()> {
+    let node = slow_node("5").await?;
+    let mut poller = Poller::open(&node).await?;
+    let pongs = poller.poll_with(&frames::ping().repeat(30)).await?;
+    assert_eq!(pongs.frames.len(), 30);
+    let refused = poller.exchange(&frames::ping()).await?;
+    assert!(says_when(&refused, 429)? >= 4);
+    // An open may bring as many.
+    let open = Request::post("/lp").body(frames::ping().repeat(30));
+    assert_eq!(node.ask(&open).await?.frames()?.len(), 31);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_socket_that_says_too_much_is_read_later_and_hears_all_the_same() -> Result<()> {
+    let node = slow_node("20").await?;
+    let mut socket = Cable::open(&node).await?;
+    socket.subscribe(&frames::public("a")).await?;
+    let start = Instant::now();
+    for _ in 0..60 {
+        socket.say(&frames::ping()).await?;
+    }
+    // It is told what happens while it is not listened to.
+    assert_eventually!(
+        node.metric("rate_limited_commands_total").await? > 0.0,
+        PATIENCE
+    );
+    node.publish("a", &json!("news")).await?;
+    let mut pongs = 0;
+    let mut pongs_before_news = None;
+    while pongs < 60 {
+        let frame = timeout(PATIENCE, socket.frame()).await??;
+        if frame["message"] == "news" {
+            pongs_before_news = Some(pongs);
+        } else if frames::kind(&frame) == "pong" {
+            pongs += 1;
+        }
+    }
+    let took = start.elapsed();
+    assert!(took >= Duration::from_millis(900), "{took:?}");
+    let before = pongs_before_news.context("no news")?;
+    assert!(before < 60, "{before}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_room_socket_that_says_too_much_is_read_later() -> Result<()> {
+    let node = slow_node("20").await?;
+    let mut socket = Cable::connect(node.address(), "/ws", &[]).await?;
+    let start = Instant::now();
+    for _ in 0..60 {
+        socket.say(&json!({"type": "app.ping"}).to_string()).await?;
+    }
+    for _ in 0..60 {
+        let frame = timeout(PATIENCE, socket.frame()).await??;
+        assert_eq!(frame["type"], "app.pong");
+    }
+    let took = start.elapsed();
+    assert!(took >= Duration::from_millis(900), "{took:?}");
     Ok(())
 }

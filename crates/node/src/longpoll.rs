@@ -72,6 +72,8 @@ pub(crate) enum PollAnswer {
         /// Frames were lost with the session.
         gap: bool,
     },
+    /// Its session sends too many commands: not before this time is over.
+    TooMany(Duration),
     /// Not now: too many sessions, or the node is on its way out.
     Busy,
 }
@@ -140,6 +142,7 @@ impl LongPoll {
         };
         let session = opened.session;
         runtime.welcome(&session, earlier).await;
+        runtime.overspend(&session, pollux_protocol::lines(request.body).count());
         let now = runtime.clock.now();
         if !runtime.run_commands(&session, runtime.parse_commands(request.body)) {
             return Handled::Answer(PollAnswer::Busy);
@@ -177,6 +180,9 @@ impl LongPoll {
                 let gap = reason == pollux_session::CloseReason::Overflow;
                 return Handled::Answer(stale(runtime, gap, can_come_back));
             }
+        }
+        if let Err(wait) = runtime.spend(&session, body) {
+            return Handled::Answer(PollAnswer::TooMany(wait));
         }
         if !runtime.run_commands(&session, runtime.parse_commands(body)) {
             return Handled::Answer(PollAnswer::Busy);

@@ -838,6 +838,15 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
     ),
     row(
         Limits,
+        "max_commands_per_second",
+        Number,
+        "100",
+        "Commands one session may send in a second. At once may come twice as many, or \
+         max_subscriptions_per_session if that is more. A poll with more is answered with 429; what \
+         comes by WebSocket is read later. 0: no limit.",
+    ),
+    row(
+        Limits,
         "max_publication_size",
         Bytes,
         "1048576",

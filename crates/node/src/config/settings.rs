@@ -279,6 +279,8 @@ pub struct Config {
     pub max_sessions_per_address: usize,
     /// Subscriptions one session may have.
     pub max_subscriptions_per_session: usize,
+    /// Commands one session may send in a second; 0 means no limit.
+    pub max_commands_per_second: usize,
     /// Largest publication, in bytes.
     pub max_publication_size: usize,
 }

@@ -8,7 +8,7 @@ use crate::runtime::Runtime;
 use pollux_broker::BrokerError;
 use pollux_protocol::{Identifier, Position, StreamName};
 use pollux_session::{Answer, Begin, Frames, Poll as Parked, Replay, Session, Source, Time};
-use std::{future::poll_fn, sync::Arc};
+use std::{future::poll_fn, sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout_at};
 
 /// See the module's head. Its session ends when it is dropped.
@@ -98,6 +98,12 @@ impl Listener {
         };
         let now = self.runtime.clock.now();
         self.session.release(identifier, replay, now);
+    }
+
+    /// The client has said something. Returns how long it is not to be listened
+    /// to.
+    pub(crate) fn overspend(&self) -> Duration {
+        self.runtime.overspend(&self.session, 1)
     }
 
     /// Undoes [`Listener::listen`]. Frames that are there still come.

@@ -3,6 +3,7 @@
 use super::body::AnswerBody;
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
+use std::time::Duration;
 
 /// The longest that a client which is sent away should wait, in seconds.
 const LONGEST_WAIT: u8 = 5;
@@ -50,6 +51,15 @@ impl<'a> Problem<'a> {
             reason: Some(reason),
             ..Self::new(error)
         }
+    }
+
+    /// The answer to somebody who should wait.
+    pub(crate) fn answer_after(&self, status: StatusCode, wait: Duration) -> Response<AnswerBody> {
+        let mut response = self.answer(status);
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        let seconds = HeaderValue::from(seconds.max(1));
+        response.headers_mut().insert(header::RETRY_AFTER, seconds);
+        response
     }
 
     /// The answer. 503 says when to come back.

@@ -41,6 +41,8 @@ pub(crate) struct Throttles {
     pub(crate) publication: Throttle,
     /// An outbox over its bound.
     pub(crate) overflow: Throttle,
+    /// Commands over the limit.
+    pub(crate) commands: Throttle,
     /// Publications that are gone.
     pub(crate) gap: Throttle,
     /// A client's address with as many sessions as it may have.

@@ -47,6 +47,7 @@ pub(crate) struct Metrics {
     pub(crate) client_messages: IntCounter,
     pub(crate) failed_client_messages: IntCounterVec,
     pub(crate) ignored_client_messages: IntCounter,
+    pub(crate) limited_commands: IntCounter,
     pub(crate) server_messages: IntCounter,
     pub(crate) failed_server_messages: IntCounter,
     pub(crate) timeout_server_messages: IntCounter,
@@ -160,6 +161,10 @@ impl Metrics {
             ignored_client_messages: make.counter(
                 "ignored_client_msg_total",
                 "Understood commands that have no effect on their subscription",
+            )?,
+            limited_commands: make.counter(
+                "rate_limited_commands_total",
+                "Commands over max_commands_per_second: refused, or the last before a pause",
             )?,
             server_messages: make.counter("server_msg_total", "Frames handed to clients")?,
             failed_server_messages: make.counter(
