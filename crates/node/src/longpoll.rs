@@ -14,7 +14,7 @@ use crate::{
     },
 };
 use pollux_protocol::{DisconnectReason, Frame, action_cable::reply};
-use pollux_session::{Answer, Delivery, Frames, Poll};
+use pollux_session::{Answer, Delivery, Frames, Poll, Session};
 use std::{
     future::Future,
     pin::Pin,
@@ -74,6 +74,8 @@ pub(crate) enum PollAnswer {
     },
     /// Its session sends too many commands: not before this time is over.
     TooMany(Duration),
+    /// Its client has made up too many poll ids: not before this time is over.
+    Stranger(Duration),
     /// Not now: too many sessions, or the node is on its way out.
     Busy,
 }
@@ -111,8 +113,20 @@ impl LongPoll {
                     cursor: request.cursor,
                     can_come_back: can_come_back(request.connect.query),
                 };
-                Self::poll(runtime, poll_id, claims, request.body)
+                match runtime.session(poll_id) {
+                    Some(session) => Self::poll(runtime, &session, claims, request.body),
+                    None => Handled::Answer(Self::unknown(runtime, &request.connect, claims)),
+                }
             }
+        }
+    }
+
+    /// A poll with the id of no session: it has ended, or there was none. What
+    /// is wrong with an id makes no difference, and guessing has an end.
+    fn unknown(runtime: &Runtime, client: &ConnectRequest<'_>, claims: Claims) -> PollAnswer {
+        match runtime.note_stranger(runtime.source(client)) {
+            Ok(()) => stale(runtime, false, claims.can_come_back),
+            Err(wait) => PollAnswer::Stranger(wait),
         }
     }
 
@@ -159,7 +173,7 @@ impl LongPoll {
     /// Does what a poll of a session asks for. Nothing of it ever waits.
     pub(crate) fn poll(
         runtime: &Arc<Runtime>,
-        poll_id: &str,
+        session: &Arc<Session>,
         claims: Claims,
         body: &[u8],
     ) -> Handled {
@@ -167,9 +181,6 @@ impl LongPoll {
             cursor,
             can_come_back,
         } = claims;
-        let Some(session) = runtime.session(poll_id) else {
-            return Handled::Answer(stale(runtime, false, can_come_back));
-        };
         let now = runtime.clock.now();
         match session.arrive(cursor, now) {
             Ok(0) => {}
@@ -181,10 +192,10 @@ impl LongPoll {
                 return Handled::Answer(stale(runtime, gap, can_come_back));
             }
         }
-        if let Err(wait) = runtime.spend(&session, body) {
+        if let Err(wait) = runtime.spend(session, body) {
             return Handled::Answer(PollAnswer::TooMany(wait));
         }
-        if !runtime.run_commands(&session, runtime.parse_commands(body)) {
+        if !runtime.run_commands(session, runtime.parse_commands(body)) {
             return Handled::Answer(PollAnswer::Busy);
         }
         let poll = session.park(now + runtime.shared.config.interval);

@@ -847,6 +847,24 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
     ),
     row(
         Limits,
+        "max_unknown_polls_per_minute",
+        Number,
+        "600",
+        "Polls with ids of no session that one client's address may send in a minute; more are \
+         answered with 429. A poll of a session is always served. Clients poll like this once when \
+         their session has ended, so allow as many as share an address. 0: no limit.",
+    ),
+    row(
+        Limits,
+        "max_publishes_per_second",
+        Number,
+        "0",
+        "Publications that each door takes by HTTP in a second, and twice as many at once; more are \
+         answered with 429. The doors are those of http_broadcast_path, /api, categories, mailboxes \
+         and rooms. 0: no limit.",
+    ),
+    row(
+        Limits,
         "max_publication_size",
         Bytes,
         "1048576",

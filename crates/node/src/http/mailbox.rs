@@ -9,11 +9,11 @@ mod content;
 use super::{
     body::{AnswerBody, InFlight},
     cors::Origins,
-    problem::Problem,
+    problem::{Problem, too_many_publications},
     pull::{Pull, PullError, Pulled},
     visitor::{self, Publishers, Refusal, bad_request},
 };
-use crate::runtime::Runtime;
+use crate::{limits::Entrance, runtime::Runtime};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -177,6 +177,8 @@ impl MailboxDoor {
         let data = content::to_payload(&message)
             .filter(|data| data.as_bytes().len() <= self.runtime.max_publication_size)
             .ok_or_else(|| self.too_large())?;
+        let noted = self.runtime.note_publications(Entrance::Mailbox, 1);
+        noted.map_err(|wait| Box::new(too_many_publications(wait)))?;
         let publication = Publication {
             stream,
             data,

@@ -16,6 +16,12 @@ pub(crate) fn retry_after() -> u8 {
     getrandom::fill(&mut random).map_or(1, |()| 1 + random[0] % LONGEST_WAIT)
 }
 
+/// The answer to publications that are too many now.
+pub(super) fn too_many_publications(wait: Duration) -> Response<AnswerBody> {
+    let reason = "too many publications; none of these was published, send them again later";
+    Problem::because("rate", reason).answer_after(StatusCode::TOO_MANY_REQUESTS, wait)
+}
+
 /// The body of every error answer that is not the protocol's own.
 #[derive(Debug, Serialize)]
 pub(crate) struct Problem<'a> {

@@ -10,10 +10,11 @@ pub(crate) use socket::RoomSocketConfig;
 use super::{
     body::{AnswerBody, InFlight},
     cors::Origins,
+    problem::too_many_publications,
     pull::{PullError, Pulled},
     visitor::{self, Publishers, Refusal},
 };
-use crate::rooms::Rooms;
+use crate::{limits::Entrance, rooms::Rooms};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -132,6 +133,8 @@ impl RoomDoor {
         if message.to_json().len() > runtime.max_publication_size {
             return Err(too_large());
         }
+        let noted = runtime.note_publications(Entrance::Room, 1);
+        noted.map_err(|wait| Box::new(too_many_publications(wait)))?;
         match self.rooms.send(session.clone(), &message).await {
             Ok(()) => Ok(session),
             Err(error) => Err(Box::new(self.publishers.failed(&error))),

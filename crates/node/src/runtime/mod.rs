@@ -11,6 +11,7 @@ pub(crate) mod voice;
 use crate::{
     auth::{Authenticator, ConnectRequest, StreamPolicy},
     clock::Clock,
+    limits::{Entrance, PublishLimit, Strangers},
     proxies::TrustedProxies,
     route::Route,
     telemetry::{Metrics, Throttle},
@@ -85,6 +86,10 @@ pub(crate) struct Runtime {
     pub(crate) max_sessions: usize,
     /// Those of one client's address; zero for as many as come.
     max_sessions_per_address: usize,
+    /// Publications by HTTP.
+    publish_limit: PublishLimit,
+    /// Who polls with ids of no session.
+    strangers: Strangers,
     /// Bytes of a request body on the poll route.
     pub(crate) max_request_size: usize,
     /// Bytes of one publication's data.
@@ -112,6 +117,8 @@ pub(crate) struct Parts {
     pub(crate) presence_ttl: Duration,
     pub(crate) max_sessions: usize,
     pub(crate) max_sessions_per_address: usize,
+    pub(crate) publish_limit: PublishLimit,
+    pub(crate) strangers: Strangers,
     pub(crate) max_request_size: usize,
     pub(crate) max_publication_size: usize,
     pub(crate) read_timeout: Duration,
@@ -175,6 +182,8 @@ impl Runtime {
             throttles: Throttles::default(),
             max_sessions: parts.max_sessions,
             max_sessions_per_address: parts.max_sessions_per_address,
+            publish_limit: parts.publish_limit,
+            strangers: parts.strangers,
             max_request_size: parts.max_request_size,
             max_publication_size: parts.max_publication_size,
             read_timeout: parts.read_timeout,
@@ -304,6 +313,34 @@ impl Runtime {
     pub(crate) fn session(&self, poll_id: &str) -> Option<Arc<Session>> {
         let (_route, secret) = poll_id.rsplit_once('.')?;
         self.registry.get(Token::parse(secret)?)
+    }
+
+    /// Takes note of a poll with an id of no session.
+    ///
+    /// # Errors
+    /// Its source makes up too many, until this time is over.
+    pub(crate) fn note_stranger(&self, source: Option<Source>) -> Result<(), Duration> {
+        let Some(source) = source else {
+            return Ok(());
+        };
+        let noted = self.strangers.note(source, self.clock.now());
+        noted.inspect_err(|_| self.metrics.limited_polls.inc())
+    }
+
+    /// Takes note of publications by HTTP before they are published.
+    ///
+    /// # Errors
+    /// They are too many, until this time is over.
+    pub(crate) fn note_publications(
+        &self,
+        entrance: Entrance,
+        number: usize,
+    ) -> Result<(), Duration> {
+        let noted = self.publish_limit.take(entrance, number, self.clock.now());
+        noted.inspect_err(|_| {
+            let number = u64::try_from(number).unwrap_or(u64::MAX);
+            self.metrics.limited_publications.inc_by(number);
+        })
     }
 
     /// Publishes through the broker.

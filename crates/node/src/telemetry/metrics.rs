@@ -48,6 +48,8 @@ pub(crate) struct Metrics {
     pub(crate) failed_client_messages: IntCounterVec,
     pub(crate) ignored_client_messages: IntCounter,
     pub(crate) limited_commands: IntCounter,
+    pub(crate) limited_publications: IntCounter,
+    pub(crate) limited_polls: IntCounter,
     pub(crate) server_messages: IntCounter,
     pub(crate) failed_server_messages: IntCounter,
     pub(crate) timeout_server_messages: IntCounter,
@@ -165,6 +167,14 @@ impl Metrics {
             limited_commands: make.counter(
                 "rate_limited_commands_total",
                 "Commands over max_commands_per_second: refused, or the last before a pause",
+            )?,
+            limited_publications: make.counter(
+                "rate_limited_publications_total",
+                "Publications by HTTP over max_publishes_per_second, refused",
+            )?,
+            limited_polls: make.counter(
+                "rate_limited_polls_total",
+                "Polls with unknown ids over max_unknown_polls_per_minute, refused",
             )?,
             server_messages: make.counter("server_msg_total", "Frames handed to clients")?,
             failed_server_messages: make.counter(
