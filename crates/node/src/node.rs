@@ -346,10 +346,19 @@ impl Node {
             trouble: Throttle::default(),
         });
         let router = http::router(self.doors(self.config.own_broadcast_port().is_none()));
+        let spare = Service {
+            in_lot: false,
+            poll: None,
+            router: http::spare_router(self.doors(false)),
+            spare: None,
+            hurries: true,
+        };
         let main = Service {
             in_lot: true,
             poll: self.poll_door(),
             router,
+            spare: Some(Arc::new(spare)),
+            hurries: false,
         };
         let mut accepting = vec![tokio::spawn({
             Arc::clone(&server).run(listeners.main, Arc::new(main))
@@ -361,6 +370,8 @@ impl Node {
                 in_lot: false,
                 poll: None,
                 router,
+                spare: None,
+                hurries: false,
             };
             accepting.push(tokio::spawn(
                 Arc::clone(&server).run(listener, Arc::new(service)),

@@ -87,7 +87,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         "max_connections",
         Number,
         "100000",
-        "Connections open at once. 0: no limit but the system's.",
+        "Connections open at once, and a few more for health checks. 0: no limit but the system's.",
     ),
     row(
         Server,

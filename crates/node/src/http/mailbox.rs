@@ -207,7 +207,10 @@ impl MailboxDoor {
             Ok(Ok(whole)) => Ok(whole.to_bytes()),
             Ok(Err(error)) if error.is::<LengthLimitError>() => Err(self.too_large()),
             Ok(Err(_)) => Err(bad_request("body", "the body ended too early")),
-            Err(_) => Err(bad_request("body", "the body did not come in time")),
+            Err(_) => {
+                let problem = Problem::because("body", "the body did not come in time");
+                Err(Box::new(problem.answer(StatusCode::REQUEST_TIMEOUT)))
+            }
         }
     }
 
