@@ -18,6 +18,8 @@ const PING = JSON.stringify({ type: "ping", source: "pollux-js" });
 const EMPTY_PAUSE_MS = 250;
 /** Server errors that another try may mend. */
 const TRANSIENT = new Set([408, 425, 429, 500, 502, 503, 504]);
+/** Those of which the server says that nothing of the request was done. */
+const UNDONE = new Set([429, 503]);
 
 export const DEFAULTS = Object.freeze({
   cooldownPeriod: 0,
@@ -219,7 +221,7 @@ class Connection {
 
   /**
    * Tries again what may work the next time. A request with commands is not repeated after the
-   * connection broke: nobody knows whether they were run. After 503 they were not.
+   * connection broke: nobody knows whether they were run. After 429 and 503 they were not.
    */
   async #patiently(body) {
     const { retries, retryDelay, retryDelayMax } = this.#options;
@@ -234,7 +236,7 @@ class Connection {
           error = caught;
         }
         if (this.#end.signal.aborted) throw error ?? new Error("closed");
-        const mends = error ? body === undefined : TRANSIENT.has(answer.status) && (body === undefined || answer.status === 503);
+        const mends = error ? body === undefined : TRANSIENT.has(answer.status) && (body === undefined || UNDONE.has(answer.status));
         if (!mends || attempt >= retries) {
           if (error) throw error;
           return answer;

@@ -300,8 +300,10 @@ async fn a_socket_is_a_connection_like_others() -> Result<()> {
     let node = Node::builder().flag("max_connections", "2").spawn().await?;
     let one = Cable::open(&node).await?;
     let _two = Cable::open(&node).await?;
-    assert_eq!(node.get("/health").await?.status, 503);
+    // Operators are served all the same, others are not.
+    assert_eq!(node.get("/health").await?.status, 200);
+    assert_eq!(node.get("/").await?.status, 503);
     one.close().await?;
-    assert_eventually!(node.get("/health").await?.status == 200, PATIENCE);
+    assert_eventually!(node.get("/").await?.status == 200, PATIENCE);
     Ok(())
 }

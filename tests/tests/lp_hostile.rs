@@ -17,6 +17,8 @@ async fn a_hundred_thousand_subscriptions_harm_nobody_else() -> Result<()> {
         .flag("poll_interval", "5")
         .flag("poll_flush_interval", "0")
         .flag("max_subscriptions_per_session", &ALLOWED.to_string())
+        // What is behind that limit is the question.
+        .flag("max_commands_per_second", "0")
         .spawn()
         .await?;
     let mut neighbour = Poller::subscribed(&node, &["quiet"]).await?;

@@ -51,7 +51,7 @@ async fn a_connection_too_many_is_told() -> Result<()> {
     let mut first = Connection::open(node.address()).await?;
     assert_eq!(first.ask(&Request::get("/health")).await?.status, 200);
     let mut second = Connection::open(node.address()).await?;
-    says_when(&second.response().await?)?;
+    says_when(&second.ask(&Request::post("/lp")).await?)?;
     second.closed_within(PATIENCE).await?;
     Ok(())
 }

@@ -10,6 +10,7 @@
 //! * `longpoll`: a poll without HTTP; `http`: the doors with it.
 //! * `route` and `proxies`: what a proxy in front says of a client, and which
 //!   proxies are believed.
+//! * `limits`: what nobody may do too often.
 //! * `rooms`: messages of rooms, for polls and sockets.
 //! * `socket`: a session's outbox, out through a WebSocket.
 //! * `server`: the accept loop; `telemetry`: logs and metrics.
@@ -27,6 +28,7 @@ mod banner;
 mod clock;
 mod health;
 mod http;
+mod limits;
 mod longpoll;
 mod proxies;
 mod rooms;

@@ -11,7 +11,7 @@ use crate::{
     runtime::{Admitted, Rejected, Runtime, resume::can_come_back},
 };
 use pollux_protocol::{DisconnectReason, Frame, action_cable::reply};
-use pollux_session::{Answer, Delivery, Frames, Poll};
+use pollux_session::{Answer, Delivery, Frames, Poll, Session};
 use std::{
     future::Future,
     pin::Pin,
@@ -69,6 +69,10 @@ pub(crate) enum PollAnswer {
         /// Frames were lost with the session.
         gap: bool,
     },
+    /// Its session sends too many commands: not before this time is over.
+    TooMany(Duration),
+    /// Its client has made up too many poll ids: not before this time is over.
+    Stranger(Duration),
     /// Not now: too many sessions, or the node is on its way out.
     Busy,
 }
@@ -106,14 +110,23 @@ impl LongPoll {
                     cursor: request.cursor,
                     can_come_back: can_come_back(request.connect.query),
                 };
-                Self::poll(
-                    runtime,
-                    poll_id,
-                    claims,
-                    Some(request.connect),
-                    request.body,
-                )
+                match runtime.session(poll_id) {
+                    Some(session) => {
+                        let presents = Some(request.connect);
+                        Self::poll(runtime, &session, claims, presents, request.body)
+                    }
+                    None => Handled::Answer(Self::unknown(runtime, &request.connect, claims)),
+                }
             }
+        }
+    }
+
+    /// A poll with the id of no session: it has ended, or there was none. What
+    /// is wrong with an id makes no difference, and guessing has an end.
+    fn unknown(runtime: &Runtime, client: &ConnectRequest<'_>, claims: Claims) -> PollAnswer {
+        match runtime.note_stranger(runtime.source(client)) {
+            Ok(()) => stale(runtime, false, claims.can_come_back),
+            Err(wait) => PollAnswer::Stranger(wait),
         }
     }
 
@@ -131,11 +144,13 @@ impl LongPoll {
             counter.with_label_values(&[ignored.reason()]).inc();
             None
         });
-        let Some(opened) = runtime.open(client, route) else {
+        let source = runtime.source(&request.connect);
+        let Some(opened) = runtime.open(client, source, route) else {
             return Handled::Answer(PollAnswer::Busy);
         };
         let session = opened.session;
         runtime.welcome(&session, earlier).await;
+        runtime.overspend(&session, pollux_protocol::lines(request.body).count());
         let now = runtime.clock.now();
         if !runtime.run_commands(&session, runtime.parse_commands(request.body)) {
             return Handled::Answer(PollAnswer::Busy);
@@ -153,7 +168,7 @@ impl LongPoll {
     /// the poll `presents` has to be its client's, if it is anything.
     pub(crate) fn poll(
         runtime: &Arc<Runtime>,
-        poll_id: &str,
+        session: &Arc<Session>,
         claims: Claims,
         presents: Option<ConnectRequest<'_>>,
         body: &[u8],
@@ -162,10 +177,7 @@ impl LongPoll {
             cursor,
             can_come_back,
         } = claims;
-        let Some(session) = runtime.session(poll_id) else {
-            return Handled::Answer(stale(runtime, false, can_come_back));
-        };
-        if let Some(reason) = presents.and_then(|request| runtime.refuses(&session, request)) {
+        if let Some(reason) = presents.and_then(|request| runtime.refuses(session, request)) {
             runtime.metrics.failed_auths.inc();
             let line = Some(reply::disconnect(reason, false));
             return Handled::Answer(PollAnswer::Refused { line, gap: false });
@@ -181,7 +193,10 @@ impl LongPoll {
                 return Handled::Answer(stale(runtime, gap, can_come_back));
             }
         }
-        if !runtime.run_commands(&session, runtime.parse_commands(body)) {
+        if let Err(wait) = runtime.spend(session, body) {
+            return Handled::Answer(PollAnswer::TooMany(wait));
+        }
+        if !runtime.run_commands(session, runtime.parse_commands(body)) {
             return Handled::Answer(PollAnswer::Busy);
         }
         let poll = session.park(now + runtime.shared.config.interval);

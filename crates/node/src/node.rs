@@ -8,6 +8,7 @@ use crate::{
     auth::{Authenticator, Everybody, Gate, StreamPolicy, Tokens},
     config::{Config, Mode},
     http,
+    limits::{PublishLimit, Strangers},
     proxies::{NotANetwork, TrustedProxies},
     rooms::{Resolver, Rooms, RoomsConfig},
     runtime::{Parts, Runtime},
@@ -127,6 +128,9 @@ impl Builder {
             sessions_ttl: config.sessions_ttl,
             presence_ttl: config.presence_ttl,
             max_sessions: config.max_sessions,
+            max_sessions_per_address: config.max_sessions_per_address,
+            publish_limit: PublishLimit::new(config.max_publishes_per_second),
+            strangers: Strangers::new(config.max_unknown_polls_per_minute),
             max_request_size: config.poll_max_request_size,
             max_publication_size: config.max_publication_size,
             read_timeout: config.header_read_timeout,
@@ -371,10 +375,19 @@ impl Node {
             trouble: Throttle::default(),
         });
         let router = http::router(self.doors(self.config.own_broadcast_port().is_none()));
+        let spare = Service {
+            in_lot: false,
+            poll: None,
+            router: http::spare_router(self.doors(false)),
+            spare: None,
+            hurries: true,
+        };
         let main = Service {
             in_lot: true,
             poll: self.poll_door(),
             router,
+            spare: Some(Arc::new(spare)),
+            hurries: false,
         };
         let mut accepting = vec![tokio::spawn({
             Arc::clone(&server).run(listeners.main, Arc::new(main))
@@ -386,6 +399,8 @@ impl Node {
                 in_lot: false,
                 poll: None,
                 router,
+                spare: None,
+                hurries: false,
             };
             accepting.push(tokio::spawn(
                 Arc::clone(&server).run(listener, Arc::new(service)),

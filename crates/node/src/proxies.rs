@@ -1,6 +1,14 @@
 //! Which peers are proxies of our own, whose word about a client is taken.
 
-use std::net::IpAddr;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use pollux_session::Source;
+use std::{
+    net::{IpAddr, SocketAddr},
+    num::NonZeroU64,
+};
+
+/// Where proxies write down whom they have a request from, the nearest last.
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// What the word `private` stands for: this machine, and the networks that
 /// nobody can reach from the internet.
@@ -60,6 +68,57 @@ impl TrustedProxies {
     pub(crate) fn include(&self, peer: IpAddr) -> bool {
         self.0.iter().any(|network| network.includes(peer))
     }
+
+    /// The address of the client whose request came from `peer`: that itself,
+    /// or if it is a proxy of ours, the last in `X-Forwarded-For` that is none.
+    /// What stands before that one the client may have made up. `None`: no
+    /// proxy has said who it is.
+    pub(crate) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
+        if !self.include(peer) {
+            return Some(peer);
+        }
+        let lines = headers.get_all(FORWARDED_FOR).iter().rev();
+        let addresses = lines.flat_map(last_to_first);
+        for address in addresses {
+            // A proxy of ours wrote it, and did not say.
+            let address = address?;
+            if !self.include(address) {
+                return Some(address);
+            }
+        }
+        None
+    }
+
+    /// What the client behind a request is counted as: its address, or for
+    /// IPv6 its network of 64 bits, all of which one client may use.
+    pub(crate) fn source(&self, peer: Option<IpAddr>, headers: &HeaderMap) -> Option<Source> {
+        let client = self.client(peer?, headers)?;
+        Some(source_of(client))
+    }
+}
+
+/// The addresses of one line, `None` for what is not one.
+fn last_to_first(line: &HeaderValue) -> impl Iterator<Item = Option<IpAddr>> {
+    let line = line.to_str().unwrap_or("not text");
+    line.rsplit(',').map(|address| address_of(address.trim()))
+}
+
+/// Some proxies write the port too.
+fn address_of(text: &str) -> Option<IpAddr> {
+    let with_port = || text.parse().map(|address: SocketAddr| address.ip());
+    let in_brackets = || text.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
+    let plain = text.parse().or_else(|_| with_port());
+    plain.ok().or_else(in_brackets)
+}
+
+fn source_of(client: IpAddr) -> Source {
+    let number = match client.to_canonical() {
+        // No network of IPv6 begins like this.
+        IpAddr::V4(address) => (0xffff << u32::BITS) | u64::from(address.to_bits()),
+        IpAddr::V6(address) => u64::try_from(address.to_bits() >> u64::BITS).unwrap_or(u64::MAX),
+    };
+    // The first network is that of `::1`.
+    Source(NonZeroU64::new(number).unwrap_or(NonZeroU64::MIN))
 }
 
 impl Network {
@@ -129,6 +188,76 @@ mod tests {
         }
         assert!(include(&["::/0"], "2001:db8::1"));
         assert!(!include(&[], "127.0.0.1"));
+    }
+
+    /// The client of a request from `peer` with these lines.
+    fn client(peer: &str, lines: &[&str]) -> Option<String> {
+        let trusted = ["10.0.0.0/8".to_owned(), "::1".to_owned()];
+        let proxies = TrustedProxies::try_new(&trusted).unwrap();
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            let line = HeaderValue::from_bytes(line.as_bytes()).unwrap();
+            headers.append(FORWARDED_FOR, line);
+        }
+        let client = proxies.client(peer.parse().unwrap(), &headers);
+        client.map(|client| client.to_string())
+    }
+
+    #[test]
+    fn a_client_is_the_last_address_that_is_no_proxy_of_ours() {
+        for (peer, lines, expected) in [
+            // Nobody else is taken at his word.
+            ("8.8.8.8", vec!["1.1.1.1"], Some("8.8.8.8")),
+            ("10.0.0.1", vec!["1.1.1.1"], Some("1.1.1.1")),
+            ("::ffff:10.0.0.1", vec!["1.1.1.1"], Some("1.1.1.1")),
+            ("::1", vec!["2001:db8::1"], Some("2001:db8::1")),
+            // What comes before it the client may have made up.
+            ("10.0.0.1", vec!["9.9.9.9, 1.1.1.1"], Some("1.1.1.1")),
+            (
+                "10.0.0.1",
+                vec!["10.0.0.7, 1.1.1.1, 10.0.0.2"],
+                Some("1.1.1.1"),
+            ),
+            (
+                "10.0.0.1",
+                vec!["9.9.9.9", "1.1.1.1 ,10.0.0.2"],
+                Some("1.1.1.1"),
+            ),
+            (
+                "10.0.0.1",
+                vec!["nonsense\u{e4}", "1.1.1.1"],
+                Some("1.1.1.1"),
+            ),
+            // With a port.
+            ("10.0.0.1", vec!["1.1.1.1:4711"], Some("1.1.1.1")),
+            ("10.0.0.1", vec!["[2001:db8::1]:4711"], Some("2001:db8::1")),
+            ("10.0.0.1", vec!["[2001:db8::1]"], Some("2001:db8::1")),
+            // Nobody says.
+            ("10.0.0.1", vec![], None),
+            ("10.0.0.1", vec![""], None),
+            ("10.0.0.1", vec!["1.1.1.1, unknown"], None),
+            ("10.0.0.1", vec!["1.1.1.1", "\u{e4}"], None),
+            ("10.0.0.1", vec!["10.0.0.7, 10.0.0.2"], None),
+        ] {
+            assert_eq!(
+                client(peer, &lines).as_deref(),
+                expected,
+                "{peer} {lines:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_client_counts_as_its_address_or_its_network() {
+        let number = |address: &str| source_of(address.parse().unwrap()).0.get();
+        assert_ne!(number("1.2.3.4"), number("1.2.3.5"));
+        assert_eq!(number("1.2.3.4"), number("::ffff:1.2.3.4"));
+        assert_eq!(number("2001:db8:0:1::1"), number("2001:db8:0:1:ffff::2"));
+        assert_ne!(number("2001:db8:0:1::1"), number("2001:db8:0:2::1"));
+        assert_ne!(number("::1"), number("0.0.0.0"));
+        assert_eq!(number("::1"), 1);
+        let proxies = TrustedProxies::default();
+        assert_eq!(proxies.source(None, &HeaderMap::new()), None);
     }
 
     #[test]

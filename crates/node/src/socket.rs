@@ -18,7 +18,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::debug;
 use tungstenite::error::ProtocolError;
 
@@ -98,24 +98,28 @@ impl Socket {
         let mut pings = self.pace.pings();
         let mut heard = Instant::now();
         let mut poll = self.session.park(Time::NEVER);
+        // Said too much: what else it says stays in its socket until then.
+        let mut deaf_until = None;
         loop {
             let answer =
                 poll_fn(|context| poll.poll_answer(self.runtime.clock.now(), context.waker()));
             tokio::select! {
                 biased;
-                message = stream.recv() => {
+                () = sleep_until(deaf_until.unwrap_or(heard)), if deaf_until.is_some() => {
+                    deaf_until = None;
+                    heard = Instant::now();
+                }
+                message = stream.recv(), if deaf_until.is_none() => {
                     heard = Instant::now();
                     match message {
-                        Some(Ok(Message::Text(text))) => {
-                            if let Err(end) = self.obey(text.as_bytes()) {
-                                return end;
-                            }
-                        }
-                        Some(Ok(Message::Binary(bytes))) => {
-                            if let Err(end) = self.obey(&bytes) {
-                                return end;
-                            }
-                        }
+                        Some(Ok(Message::Text(text))) => match self.obey(text.as_bytes()) {
+                            Ok(until) => deaf_until = until,
+                            Err(end) => return end,
+                        },
+                        Some(Ok(Message::Binary(bytes))) => match self.obey(&bytes) {
+                            Ok(until) => deaf_until = until,
+                            Err(end) => return end,
+                        },
                         Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
                         Some(Err(error)) => {
                             return match complaint(error) {
@@ -134,7 +138,7 @@ impl Socket {
                     poll = self.session.park(Time::NEVER);
                 }
                 () = pings.tick() => {
-                    if self.pace.is_overdue(heard) {
+                    if deaf_until.is_none() && self.pace.is_overdue(heard) {
                         let farewell = reply::disconnect(DisconnectReason::NoPong, true);
                         return match self.send(stream, &[farewell]).await {
                             Ok(()) => End::Close(NORMAL, "No Pong"),
@@ -157,16 +161,18 @@ impl Socket {
         }
     }
 
-    /// Runs a message's commands.
-    fn obey(&self, message: &[u8]) -> Result<(), End> {
+    /// Runs a message's commands. Returns until when no more are to be read.
+    fn obey(&self, message: &[u8]) -> Result<Option<Instant>, End> {
         let commands = self.runtime.parse_commands(message);
         if commands.is_empty() && !is_json(message) {
             // Said by closing: the protocol has no word for it, and a socket
             // that stays open and does nothing would be worse.
             return Err(End::Close(INVALID, "Not a command"));
         }
+        let lines = pollux_protocol::lines(message).count();
+        let wait = self.runtime.overspend(&self.session, lines);
         if self.runtime.run_commands(&self.session, commands) {
-            Ok(())
+            Ok((!wait.is_zero()).then(|| Instant::now() + wait))
         } else {
             Err(End::Close(NORMAL, "Too many commands"))
         }

@@ -1,5 +1,6 @@
 //! The rules of long polling that an operator sets.
 
+use crate::rate::Rate;
 use std::time::Duration;
 
 /// What happens when a session's outbox is full.
@@ -31,6 +32,8 @@ pub struct PollConfig {
     pub overflow: Overflow,
     /// Subscriptions a session may have.
     pub max_subscriptions: usize,
+    /// Commands a session may send; `None`: as many as it likes.
+    pub commands: Option<Rate>,
 }
 
 impl Default for PollConfig {
@@ -44,6 +47,7 @@ impl Default for PollConfig {
             max_bytes: 1 << 20,
             overflow: Overflow::Expire,
             max_subscriptions: 1_000,
+            commands: None,
         }
     }
 }

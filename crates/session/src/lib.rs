@@ -2,7 +2,7 @@
 //!
 //! Read the modules in this order: [`time`] and [`token`] are the small change,
 //! [`outbox`] is the queue that loses nothing, [`session`] the state machine
-//! around it, [`poll`] one waiting request, [`hub`] the fan-out, [`registry`]
+//! around it, [`rate`] what bounds its commands, [`poll`] one waiting request, [`hub`] the fan-out, [`registry`]
 //! the way from an id to its session and [`deadlines`] the one wheel that all
 //! timeouts share.
 #![forbid(unsafe_code)]
@@ -12,6 +12,7 @@ pub mod deadlines;
 pub mod hub;
 pub mod outbox;
 pub mod poll;
+pub mod rate;
 pub mod registry;
 pub mod session;
 mod subscriptions;
@@ -23,7 +24,8 @@ pub use deadlines::Deadlines;
 pub use hub::{FanOut, Hub};
 pub use outbox::Outbox;
 pub use poll::{Answer, Delivery, Frames, Poll};
-pub use registry::{Census, Registry};
+pub use rate::{Bucket, Rate};
+pub use registry::{Census, Registry, Source};
 pub use session::{CloseReason, Delivered, Due, Replay, Session, Shared};
 pub use subscriptions::{Begin, Subscription};
 pub use time::Time;

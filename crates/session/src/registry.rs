@@ -3,8 +3,12 @@
 use crate::{session::Session, token::Token};
 use parking_lot::Mutex;
 use std::{
-    collections::{HashMap, HashSet, hash_map::RandomState},
+    collections::{
+        HashMap, HashSet,
+        hash_map::{Entry, RandomState},
+    },
     hash::BuildHasher,
+    num::NonZeroU64,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -18,9 +22,24 @@ const SHARDS: usize = 64;
 /// with a random key, so its time says nothing about a guessed id.
 #[derive(Debug)]
 pub struct Registry {
-    shards: Vec<Mutex<HashMap<Token, Arc<Session>>>>,
+    shards: Vec<Mutex<HashMap<Token, Known>>>,
+    /// Sessions of each source that has any. Touched when one begins or ends.
+    sources: Mutex<HashMap<Source, usize>>,
     hasher: RandomState,
     len: AtomicUsize,
+}
+
+/// Whom a session counts for: an address or a network, as a number that its
+/// owner has a meaning for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Source(pub NonZeroU64);
+
+/// A session and its source. Costs what the session alone would, because the
+/// token before it in the map is aligned to sixteen bytes.
+#[derive(Debug)]
+struct Known {
+    session: Arc<Session>,
+    source: Option<Source>,
 }
 
 /// A count of what a node's sessions hold at one moment.
@@ -44,6 +63,7 @@ impl Default for Registry {
     fn default() -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            sources: Mutex::default(),
             hasher: RandomState::new(),
             len: AtomicUsize::new(0),
         }
@@ -63,27 +83,75 @@ impl Registry {
         self.len() == 0
     }
 
-    /// Adds a session.
+    /// Adds a session that counts for nobody.
     pub fn insert(&self, session: Arc<Session>) {
-        let secret = session.secret();
-        if self.shard(secret).lock().insert(secret, session).is_none() {
-            self.len.fetch_add(1, Ordering::Relaxed);
+        self.put(Known {
+            session,
+            source: None,
+        });
+    }
+
+    /// Adds the session that `make` makes, and counts it for `source` until it
+    /// is removed. `None`: that has `max` already, and none was made.
+    pub fn insert_from(
+        &self,
+        source: Source,
+        max: usize,
+        make: impl FnOnce() -> Arc<Session>,
+    ) -> Option<Arc<Session>> {
+        // The room is taken before there is a session, so that however many
+        // come at the same moment, no more get in.
+        {
+            let mut sources = self.sources.lock();
+            let sessions = sources.entry(source).or_default();
+            if *sessions >= max {
+                return None;
+            }
+            *sessions += 1;
+        }
+        let session = make();
+        self.put(Known {
+            session: Arc::clone(&session),
+            source: Some(source),
+        });
+        Some(session)
+    }
+
+    fn put(&self, known: Known) {
+        let secret = known.session.secret();
+        match self.shard(secret).lock().insert(secret, known) {
+            None => {
+                self.len.fetch_add(1, Ordering::Relaxed);
+            }
+            Some(replaced) => self.forget(replaced.source),
+        }
+    }
+
+    fn forget(&self, source: Option<Source>) {
+        let Some(source) = source else {
+            return;
+        };
+        if let Entry::Occupied(mut sessions) = self.sources.lock().entry(source) {
+            *sessions.get_mut() -= 1;
+            if *sessions.get() == 0 {
+                sessions.remove();
+            }
         }
     }
 
     /// The session whose poll id has this secret.
     #[must_use]
     pub fn get(&self, secret: Token) -> Option<Arc<Session>> {
-        self.shard(secret).lock().get(&secret).cloned()
+        let shard = self.shard(secret).lock();
+        shard.get(&secret).map(|known| Arc::clone(&known.session))
     }
 
     /// Takes a session out. Its subscriptions are the caller's to end.
     pub fn remove(&self, secret: Token) -> Option<Arc<Session>> {
-        let removed = self.shard(secret).lock().remove(&secret);
-        if removed.is_some() {
-            self.len.fetch_sub(1, Ordering::Relaxed);
-        }
-        removed
+        let Known { session, source } = self.shard(secret).lock().remove(&secret)?;
+        self.len.fetch_sub(1, Ordering::Relaxed);
+        self.forget(source);
+        Some(session)
     }
 
     /// The sessions for which `which` holds. Takes each shard's lock in turn.
@@ -94,8 +162,8 @@ impl Registry {
                 shard
                     .lock()
                     .values()
-                    .filter(|session| which(session))
-                    .cloned(),
+                    .filter(|known| which(&known.session))
+                    .map(|known| Arc::clone(&known.session)),
             );
         }
         found
@@ -107,7 +175,7 @@ impl Registry {
         let mut census = Census::default();
         let mut seen = HashSet::new();
         for shard in &self.shards {
-            for session in shard.lock().values() {
+            for Known { session, .. } in shard.lock().values() {
                 let is_open = session.count_into(&mut census);
                 let identifiers = session.named_identifiers();
                 let is_new = identifiers.is_none_or(|name| seen.insert(self.hasher.hash_one(name)));
@@ -117,8 +185,59 @@ impl Registry {
         census
     }
 
-    fn shard(&self, secret: Token) -> &Mutex<HashMap<Token, Arc<Session>>> {
+    fn shard(&self, secret: Token) -> &Mutex<HashMap<Token, Known>> {
         let hash = usize::try_from(self.hasher.hash_one(secret) % SHARDS as u64).unwrap_or(0);
         &self.shards[hash]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Shared, Time};
+
+    fn session(secret: u128) -> Arc<Session> {
+        let secret = Token::from_random(secret);
+        Session::new(
+            1,
+            secret,
+            secret,
+            None,
+            Arc::new(Shared::default()),
+            Time::ZERO,
+        )
+    }
+
+    fn source(number: u64) -> Source {
+        Source(NonZeroU64::new(number).unwrap())
+    }
+
+    #[test]
+    fn a_source_has_no_more_sessions_than_it_may_and_gets_room_when_one_ends() {
+        let registry = Registry::default();
+        let open = |from, secret| registry.insert_from(source(from), 2, || session(secret));
+        assert!(open(1, 1).is_some() && open(1, 2).is_some());
+        assert!(open(1, 3).is_none());
+        assert!(open(2, 4).is_some(), "another source has room of its own");
+        assert_eq!(registry.len(), 3);
+        registry.remove(Token::from_random(1)).unwrap();
+        assert!(registry.remove(Token::from_random(1)).is_none());
+        assert!(open(1, 5).is_some());
+        assert!(open(1, 6).is_none());
+        for secret in [2, 4, 5] {
+            registry.remove(Token::from_random(secret)).unwrap();
+        }
+        assert!(
+            registry.sources.lock().is_empty(),
+            "nothing is left of them"
+        );
+    }
+
+    #[test]
+    fn a_session_takes_no_more_room_for_its_source() {
+        assert_eq!(
+            size_of::<(Token, Known)>(),
+            size_of::<(Token, Arc<Session>)>()
+        );
     }
 }

@@ -72,7 +72,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         List,
         "127.0.0.0/8, ::1",
         "Proxies in front of this node, by address or network: their X-Pollux-Route decides which \
-         node a client belongs to. private: loopback, link-local and private networks. Clients \
+         node a client belongs to, their X-Forwarded-For whom its sessions count for. private: loopback, link-local and private networks. Clients \
          must not be among them. Empty: none.",
     ),
     row(
@@ -88,7 +88,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         "max_connections",
         Number,
         "100000",
-        "Connections open at once. 0: no limit but the system's.",
+        "Connections open at once, and a few more for health checks. 0: no limit but the system's.",
     ),
     row(
         Server,
@@ -899,10 +899,46 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
     ),
     row(
         Limits,
+        "max_sessions_per_address",
+        Number,
+        "10000",
+        "Sessions held at once for one client's address: the peer's, or behind trusted_proxies \
+         the last one in X-Forwarded-For that is not theirs. IPv6 is counted by networks of 64 \
+         bits. Many clients may share an address. 0: no limit.",
+    ),
+    row(
+        Limits,
         "max_subscriptions_per_session",
         Number,
         "1000",
         "Subscriptions one session may have. At least 1.",
+    ),
+    row(
+        Limits,
+        "max_commands_per_second",
+        Number,
+        "100",
+        "Commands one session may send in a second. At once may come twice as many, or \
+         max_subscriptions_per_session if that is more. A poll with more is answered with 429; what \
+         comes by WebSocket is read later. 0: no limit.",
+    ),
+    row(
+        Limits,
+        "max_unknown_polls_per_minute",
+        Number,
+        "600",
+        "Polls with ids of no session that one client's address may send in a minute; more are \
+         answered with 429. A poll of a session is always served. Clients poll like this once when \
+         their session has ended, so allow as many as share an address. 0: no limit.",
+    ),
+    row(
+        Limits,
+        "max_publishes_per_second",
+        Number,
+        "0",
+        "Publications that each door takes by HTTP in a second, and twice as many at once; more are \
+         answered with 429. The doors are those of http_broadcast_path, /api, categories, mailboxes \
+         and rooms. 0: no limit.",
     ),
     row(
         Limits,

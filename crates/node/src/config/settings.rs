@@ -296,8 +296,16 @@ pub struct Config {
 
     /// Sessions held at once; 0 means no limit.
     pub max_sessions: usize,
+    /// Sessions held at once for one client's address; 0 means no limit.
+    pub max_sessions_per_address: usize,
     /// Subscriptions one session may have.
     pub max_subscriptions_per_session: usize,
+    /// Commands one session may send in a second; 0 means no limit.
+    pub max_commands_per_second: usize,
+    /// Polls of no session that one client's address may send in a minute; 0 means no limit.
+    pub max_unknown_polls_per_minute: usize,
+    /// Publications that each door takes in a second; 0 means no limit.
+    pub max_publishes_per_second: usize,
     /// Largest publication, in bytes.
     pub max_publication_size: usize,
 }

@@ -1,7 +1,10 @@
 //! `POST /_broadcast`: publishing for backends that speak no Redis.
 
-use super::{body::AnswerBody, problem::Problem};
-use crate::{auth::BearerKey, runtime::Runtime};
+use super::{
+    body::AnswerBody,
+    problem::{Problem, too_many_publications},
+};
+use crate::{auth::BearerKey, limits::Entrance, runtime::Runtime};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
@@ -15,6 +18,8 @@ use tracing::warn;
 #[derive(Clone, Debug)]
 pub(crate) struct BroadcastDoor {
     pub(crate) runtime: Arc<Runtime>,
+    /// What its publications are counted as.
+    pub(crate) entrance: Entrance,
     /// What publishers must present; `None` takes publications from everybody
     /// who is not a page of another origin.
     pub(crate) key: Option<BearerKey>,
@@ -76,7 +81,15 @@ impl BroadcastDoor {
         self.admit(headers).map_err(|refusal| *refusal)?;
         let body = self.read(body).await?;
         match Inbound::parse(&body) {
-            Ok(inbound) => self.publish(inbound).await,
+            Ok(inbound) => {
+                let number = match &inbound {
+                    Inbound::Publications(publications) => publications.len(),
+                    Inbound::Disconnect(_) => 1,
+                };
+                let noted = self.runtime.note_publications(self.entrance, number);
+                noted.map_err(too_many_publications)?;
+                self.publish(inbound).await
+            }
             Err(error) => {
                 self.runtime.metrics.failed_broadcasts.inc();
                 Err(invalid(&error))

@@ -70,6 +70,7 @@ impl CableDoor {
             query,
             peer: peer.map(|ConnectInfo(peer)| peer.ip()),
         };
+        let source = self.runtime.source(&connect);
         let verdict = self.runtime.let_in(connect).await;
         let limits = |upgrade: WebSocketUpgrade| {
             // Small buffers: what lives as long as the socket is what costs.
@@ -91,7 +92,7 @@ impl CableDoor {
                 );
             }
         };
-        let Some(session) = self.runtime.open_socket(client) else {
+        let Some(session) = self.runtime.open_socket(client, source) else {
             let problem = Problem::because("busy", "the node takes no more clients now");
             return Err(problem.answer(StatusCode::SERVICE_UNAVAILABLE));
         };

@@ -168,7 +168,11 @@ fn with_headers(status: StatusCode, body: AnswerBody) -> Response<AnswerBody> {
         header::X_CONTENT_TYPE_OPTIONS,
         HeaderValue::from_static("nosniff"),
     );
-    if status == StatusCode::SERVICE_UNAVAILABLE {
+    let is_for_now = [
+        StatusCode::SERVICE_UNAVAILABLE,
+        StatusCode::TOO_MANY_REQUESTS,
+    ];
+    if is_for_now.contains(&status) {
         headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
     }
     answer

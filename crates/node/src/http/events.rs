@@ -217,11 +217,12 @@ impl EventDoor {
             query: head.uri.query().unwrap_or_default(),
             peer: peer.map(|ConnectInfo(peer)| peer.ip()),
         };
+        let source = self.runtime.source(&connect);
         let client = self.runtime.let_in_anew(connect).await.map_err(|reason| {
             let problem = Problem::because("unauthorized", reason.as_str());
             Box::new(problem.answer(StatusCode::UNAUTHORIZED))
         })?;
-        self.runtime.open_passing(client).ok_or_else(|| {
+        self.runtime.open_passing(client, source).ok_or_else(|| {
             let problem = Problem::because("busy", "the node takes no more clients now");
             Box::new(problem.answer(StatusCode::SERVICE_UNAVAILABLE))
         })

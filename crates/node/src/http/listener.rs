@@ -7,8 +7,8 @@
 use crate::{auth::Client, runtime::Runtime};
 use pollux_broker::BrokerError;
 use pollux_protocol::{Identifier, Position, StreamName};
-use pollux_session::{Answer, Begin, Frames, Poll as Parked, Replay, Session, Time};
-use std::{future::poll_fn, sync::Arc};
+use pollux_session::{Answer, Begin, Frames, Poll as Parked, Replay, Session, Source, Time};
+use std::{future::poll_fn, sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout_at};
 
 /// See the module's head. Its session ends when it is dropped.
@@ -34,9 +34,14 @@ pub(crate) enum Heard {
 }
 
 impl Listener {
-    /// A session of this client. `None`: the node takes no more clients now.
-    pub(crate) fn open(runtime: &Arc<Runtime>, client: Client) -> Option<Self> {
-        let session = runtime.open_passing(client)?;
+    /// A session of this client. `None`: the node takes no more clients now, or
+    /// none from `source`.
+    pub(crate) fn open(
+        runtime: &Arc<Runtime>,
+        client: Client,
+        source: Option<Source>,
+    ) -> Option<Self> {
+        let session = runtime.open_passing(client, source)?;
         Some(Self {
             runtime: Arc::clone(runtime),
             session,
@@ -93,6 +98,12 @@ impl Listener {
         };
         let now = self.runtime.clock.now();
         self.session.release(identifier, replay, now);
+    }
+
+    /// The client has said something. Returns how long it is not to be listened
+    /// to.
+    pub(crate) fn overspend(&self) -> Duration {
+        self.runtime.overspend(&self.session, 1)
     }
 
     /// Undoes [`Listener::listen`]. Frames that are there still come.

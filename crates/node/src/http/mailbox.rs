@@ -9,11 +9,11 @@ mod content;
 use super::{
     body::{AnswerBody, InFlight},
     cors::Origins,
-    problem::Problem,
+    problem::{Problem, too_many_publications},
     pull::{Pull, PullError, Pulled},
     visitor::{self, Publishers, Refusal, bad_request},
 };
-use crate::runtime::Runtime;
+use crate::{limits::Entrance, runtime::Runtime};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -110,7 +110,8 @@ impl MailboxDoor {
             bound: self.config.keep().limit,
             idle: None,
         };
-        let pulled = Box::pin(pull.within(client, self.config.timeout)).await;
+        let source = visitor::source(&self.runtime, head);
+        let pulled = Box::pin(pull.within(client, source, self.config.timeout)).await;
         let connection = head.extensions.get::<Arc<InFlight>>().cloned();
         let (status, body) = match pulled {
             Ok(Pulled::Loan(loan)) => {
@@ -176,6 +177,8 @@ impl MailboxDoor {
         let data = content::to_payload(&message)
             .filter(|data| data.as_bytes().len() <= self.runtime.max_publication_size)
             .ok_or_else(|| self.too_large())?;
+        let noted = self.runtime.note_publications(Entrance::Mailbox, 1);
+        noted.map_err(|wait| Box::new(too_many_publications(wait)))?;
         let publication = Publication {
             stream,
             data,
@@ -204,7 +207,10 @@ impl MailboxDoor {
             Ok(Ok(whole)) => Ok(whole.to_bytes()),
             Ok(Err(error)) if error.is::<LengthLimitError>() => Err(self.too_large()),
             Ok(Err(_)) => Err(bad_request("body", "the body ended too early")),
-            Err(_) => Err(bad_request("body", "the body did not come in time")),
+            Err(_) => {
+                let problem = Problem::because("body", "the body did not come in time");
+                Err(Box::new(problem.answer(StatusCode::REQUEST_TIMEOUT)))
+            }
         }
     }
 

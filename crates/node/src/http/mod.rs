@@ -33,5 +33,7 @@ pub(crate) use poll::{Asker, PollDoor};
 pub(crate) use problem::retry_after;
 pub(crate) use pull::{FOR_SOCKETS, Loan, Pull};
 pub(crate) use room::{RoomDoor, RoomSocketConfig};
-pub(crate) use router::{Doors, RoomRoutes, broadcast_router, category_router, router};
+pub(crate) use router::{
+    Doors, RoomRoutes, broadcast_router, category_router, router, spare_router,
+};
 pub(crate) use visitor::Publishers;

@@ -289,6 +289,14 @@ impl PollDoor {
                 }
                 response
             }
+            PollAnswer::TooMany(wait) => {
+                let reason = "too many commands; none of these ran, send them again later";
+                Problem::because("rate", reason).answer_after(StatusCode::TOO_MANY_REQUESTS, wait)
+            }
+            PollAnswer::Stranger(wait) => {
+                let reason = "too many polls with ids of no session come from your address";
+                Problem::because("rate", reason).answer_after(StatusCode::TOO_MANY_REQUESTS, wait)
+            }
             PollAnswer::Busy => {
                 let reason = "this node takes no more for the moment";
                 Problem::because("busy", reason).answer(StatusCode::SERVICE_UNAVAILABLE)

@@ -3,6 +3,7 @@
 use super::body::AnswerBody;
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
+use std::time::Duration;
 
 /// The longest that a client which is sent away should wait, in seconds.
 const LONGEST_WAIT: u8 = 5;
@@ -13,6 +14,12 @@ pub(crate) fn retry_after() -> u8 {
     let mut random = [0];
     // Without randomness all wait the same.
     getrandom::fill(&mut random).map_or(1, |()| 1 + random[0] % LONGEST_WAIT)
+}
+
+/// The answer to publications that are too many now.
+pub(super) fn too_many_publications(wait: Duration) -> Response<AnswerBody> {
+    let reason = "too many publications; none of these was published, send them again later";
+    Problem::because("rate", reason).answer_after(StatusCode::TOO_MANY_REQUESTS, wait)
 }
 
 /// The body of every error answer that is not the protocol's own.
@@ -50,6 +57,15 @@ impl<'a> Problem<'a> {
             reason: Some(reason),
             ..Self::new(error)
         }
+    }
+
+    /// The answer to somebody who should wait.
+    pub(crate) fn answer_after(&self, status: StatusCode, wait: Duration) -> Response<AnswerBody> {
+        let mut response = self.answer(status);
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        let seconds = HeaderValue::from(seconds.max(1));
+        response.headers_mut().insert(header::RETRY_AFTER, seconds);
+        response
     }
 
     /// The answer. 503 says when to come back.

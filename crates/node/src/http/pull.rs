@@ -12,6 +12,7 @@ use crate::{
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use pollux_broker::{BrokerError, Entry, Group, Take};
 use pollux_protocol::{Frame, Identifier, Inbound, Publication, StreamName};
+use pollux_session::Source;
 use std::{
     sync::{
         Arc,
@@ -94,7 +95,12 @@ impl Pull {
     }
 
     /// What there is now, or what comes in time.
-    pub(super) async fn within(self, client: Client, wait: Duration) -> Result<Pulled, PullError> {
+    pub(super) async fn within(
+        self,
+        client: Client,
+        source: Option<Source>,
+        wait: Duration,
+    ) -> Result<Pulled, PullError> {
         let deadline = Instant::now() + wait;
         // Most polls of a busy stream find something, and need not listen.
         if let Some(loan) = self.now().await? {
@@ -103,7 +109,8 @@ impl Pull {
         if wait.is_zero() {
             return Ok(Pulled::Nothing);
         }
-        let mut listener = Listener::open(&self.runtime, client).ok_or(PullError::Busy)?;
+        let listener = Listener::open(&self.runtime, client, source);
+        let mut listener = listener.ok_or(PullError::Busy)?;
         let voice = Identifier::try_new(voice::READER)
             .map_err(|_| BrokerError::Stream("nobody can read it"))?;
         let listening = timeout_at(deadline, listener.listen(&voice, &self.stream)).await;

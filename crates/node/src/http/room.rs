@@ -10,10 +10,11 @@ pub(crate) use socket::RoomSocketConfig;
 use super::{
     body::{AnswerBody, InFlight},
     cors::Origins,
+    problem::too_many_publications,
     pull::{PullError, Pulled},
     visitor::{self, Publishers, Refusal},
 };
-use crate::rooms::Rooms;
+use crate::{limits::Entrance, rooms::Rooms};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -86,7 +87,8 @@ impl RoomDoor {
         if pull.max == 0 {
             return Ok(json(StatusCode::OK, AnswerBody::Plain(array(&[]))));
         }
-        let pulled = Box::pin(pull.within(client, wait)).await;
+        let source = visitor::source(&self.rooms.runtime, head);
+        let pulled = Box::pin(pull.within(client, source, wait)).await;
         // A client that has waited is alive all that time.
         self.rooms.touch(&session);
         let body = match pulled {
@@ -131,6 +133,8 @@ impl RoomDoor {
         if message.to_json().len() > runtime.max_publication_size {
             return Err(too_large());
         }
+        let noted = runtime.note_publications(Entrance::Room, 1);
+        noted.map_err(|wait| Box::new(too_many_publications(wait)))?;
         match self.rooms.send(session.clone(), &message).await {
             Ok(()) => Ok(session),
             Err(error) => Err(Box::new(self.publishers.failed(&error))),

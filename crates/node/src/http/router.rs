@@ -3,10 +3,11 @@
 use super::{
     api::ApiDoor, body::AnswerBody, broadcast::BroadcastDoor, cable::CableDoor,
     category::CategoryDoor, events::EventDoor, mailbox::MailboxDoor, ops, poll::PollDoor,
-    problem::Problem, room::RoomDoor,
+    problem::Problem, room::RoomDoor, visitor,
 };
+use crate::{rooms::Rooms, runtime::Runtime};
 use axum::{Router, extract::Request, routing};
-use http::{Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode, header};
 use std::sync::Arc;
 
 /// All doors of a node, and where they are.
@@ -22,7 +23,7 @@ pub(crate) struct Doors {
     pub(crate) mailbox: Option<([String; 2], MailboxDoor)>,
     pub(crate) room: Option<RoomRoutes>,
     pub(crate) api: Option<ApiDoor>,
-    pub(crate) runtime: Arc<crate::runtime::Runtime>,
+    pub(crate) runtime: Arc<Runtime>,
     pub(crate) health_path: String,
     pub(crate) ready_path: String,
     pub(crate) metrics_path: Option<String>,
@@ -57,27 +58,8 @@ pub(crate) fn router(doors: Doors) -> Router {
         metrics_path,
         console,
     } = doors;
-    let mut router = Router::new()
-        .route(&health_path, routing::get(async || other(ops::health())))
-        .route(&ready_path, {
-            let runtime = Arc::clone(&runtime);
-            routing::get(async move || other(ops::ready(&runtime)))
-        });
-    if let Some(path) = metrics_path {
-        router = router.route(
-            &path,
-            routing::get({
-                let rooms = room.as_ref().map(|room| Arc::clone(&room.door.rooms));
-                async move || {
-                    let page = match rooms {
-                        Some(rooms) => rooms.page().await,
-                        None => String::new(),
-                    };
-                    other(ops::metrics(&runtime, &page))
-                }
-            }),
-        );
-    }
+    let rooms = room.as_ref().map(|room| Arc::clone(&room.door.rooms));
+    let mut router = ops_router(&runtime, &health_path, &ready_path, metrics_path, rooms);
     if console {
         router = router
             .route("/", routing::get(async || other(ops::console())))
@@ -121,6 +103,61 @@ pub(crate) fn router(doors: Doors) -> Router {
     router.fallback(async || {
         other(Problem::because("not found", "no door has this path").answer(StatusCode::NOT_FOUND))
     })
+}
+
+/// What operators and their tools ask for.
+fn ops_router(
+    runtime: &Arc<Runtime>,
+    health_path: &str,
+    ready_path: &str,
+    metrics_path: Option<String>,
+    rooms: Option<Arc<Rooms>>,
+) -> Router {
+    let ready = Arc::clone(runtime);
+    let mut router = Router::new()
+        .route(health_path, routing::get(async || other(ops::health())))
+        .route(
+            ready_path,
+            routing::get(async move || other(ops::ready(&ready))),
+        );
+    if let Some(path) = metrics_path {
+        let runtime = Arc::clone(runtime);
+        let serve = async move || {
+            let page = match rooms {
+                Some(rooms) => rooms.page().await,
+                None => String::new(),
+            };
+            other(ops::metrics(&runtime, &page))
+        };
+        router = router.route(&path, routing::get(serve));
+    }
+    router
+}
+
+/// What is served to connections that are too many: operators and their tools
+/// only, one request each.
+pub(crate) fn spare_router(doors: Doors) -> Router {
+    let Doors {
+        runtime,
+        health_path,
+        ready_path,
+        metrics_path,
+        room,
+        ..
+    } = doors;
+    let rooms = room.map(|room| room.door.rooms);
+    ops_router(&runtime, &health_path, &ready_path, metrics_path, rooms)
+        .fallback(async move || {
+            runtime.metrics.refused_connections.inc();
+            other(visitor::busy())
+        })
+        .layer(axum::middleware::map_response(
+            async |mut answer: Response<axum::body::Body>| {
+                let close = HeaderValue::from_static("close");
+                answer.headers_mut().insert(header::CONNECTION, close);
+                answer
+            },
+        ))
 }
 
 /// The category doors alone: where they are polled, and where they take

@@ -8,6 +8,7 @@ use crate::{
 use axum::extract::ConnectInfo;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request::Parts};
 use pollux_broker::BrokerError;
+use pollux_session::Source;
 use std::net::SocketAddr;
 
 /// The answer to somebody who may not.
@@ -31,6 +32,13 @@ pub(super) async fn admit(runtime: &Runtime, head: &Parts) -> Result<Client, Ref
         return Err(Box::new(problem.answer(StatusCode::FORBIDDEN)));
     }
     Ok(client)
+}
+
+/// Whom a request is counted for.
+pub(super) fn source(runtime: &Runtime, head: &Parts) -> Option<Source> {
+    let peer = head.extensions.get::<ConnectInfo<SocketAddr>>();
+    let peer = peer.map(|ConnectInfo(peer)| peer.ip());
+    runtime.trusted_proxies.source(peer, &head.headers)
 }
 
 /// Who may publish through a dialect's door.

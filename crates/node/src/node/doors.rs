@@ -9,6 +9,7 @@ use crate::{
         FOREVER, Heads, MailboxConfig, MailboxDoor, Origins, PollDoor, Publishers, RoomDoor,
         RoomRoutes, RoomSocketConfig,
     },
+    limits::Entrance,
     socket::{Precision, SocketConfig},
 };
 use ::http::StatusCode;
@@ -65,6 +66,7 @@ impl Node {
         (open || config.api_key().is_some()).then(|| ApiDoor {
             publish: BroadcastDoor {
                 runtime: Arc::clone(&self.runtime),
+                entrance: Entrance::Api,
                 key: config.api_key().map(BearerKey::new),
                 local_only: config.mode() == Mode::Development,
                 max_size: config.max_publication_size,
@@ -157,6 +159,7 @@ impl Node {
     pub(super) fn broadcast_door(&self) -> (String, BroadcastDoor) {
         let door = BroadcastDoor {
             runtime: Arc::clone(&self.runtime),
+            entrance: Entrance::Broadcast,
             key: self.config.broadcast_key().map(BearerKey::new),
             local_only: self.config.mode() == Mode::Development,
             max_size: self.config.max_publication_size,

@@ -11,12 +11,15 @@ use pollux_broker::{
     Broker, BrokerError, Events, MemoryBroker, MemoryConfig, RedisBroker, RedisConfig, RedisTls,
 };
 use pollux_protocol::{Meta, Publication};
-use pollux_session::{Overflow, PollConfig};
+use pollux_session::{Overflow, PollConfig, Rate};
 use secrecy::{ExposeSecret as _, SecretString};
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
+
+/// Seconds' worth of commands that may come at once.
+const BURST: usize = 2;
 
 pub(super) fn start_broker(
     config: &Config,
@@ -93,6 +96,12 @@ pub(super) fn poll_config(config: &Config) -> PollConfig {
             PollOverflow::DropOldest => Overflow::DropOldest,
         },
         max_subscriptions: config.max_subscriptions_per_session,
+        commands: {
+            let per_second = config.max_commands_per_second;
+            // A client that comes back subscribes to everything at once.
+            let burst = per_second.saturating_mul(BURST);
+            Rate::new(per_second, burst.max(config.max_subscriptions_per_session))
+        },
     }
 }
 

@@ -64,6 +64,41 @@ impl Runtime {
         commands
     }
 
+    /// Whether a session may have a body's commands run.
+    ///
+    /// # Errors
+    /// Not before this time is over.
+    pub(crate) fn spend(&self, session: &Session, body: &[u8]) -> Result<(), Duration> {
+        if body.is_empty() {
+            return Ok(());
+        }
+        let commands = pollux_protocol::lines(body).count();
+        session
+            .spend(commands, self.clock.now())
+            .inspect_err(|_| self.note_limited(commands))
+    }
+
+    /// The same for commands that run in any case. Returns how long the client
+    /// is not to be listened to.
+    pub(crate) fn overspend(&self, session: &Session, commands: usize) -> Duration {
+        let wait = session.overspend(commands, self.clock.now());
+        if !wait.is_zero() {
+            self.note_limited(commands);
+        }
+        wait
+    }
+
+    fn note_limited(&self, commands: usize) {
+        let number = u64::try_from(commands).unwrap_or(u64::MAX);
+        self.metrics.limited_commands.inc_by(number);
+        if let Some(left_out) = self.throttles.commands.pass() {
+            warn!(
+                left_out,
+                "A client sends more commands than max_commands_per_second"
+            );
+        }
+    }
+
     /// Runs commands: as far as possible now, the rest on a task of its own.
     /// False if the session has too many waiting already; then none runs.
     pub(crate) fn run_commands(

@@ -12,8 +12,9 @@ pub(crate) mod voice;
 pub(crate) use admission::{Admitted, Rejected};
 
 use crate::{
-    auth::{Authenticator, Client, StreamPolicy},
+    auth::{Authenticator, Client, ConnectRequest, StreamPolicy},
     clock::Clock,
+    limits::{Entrance, PublishLimit, Strangers},
     proxies::TrustedProxies,
     route::Route,
     telemetry::{Metrics, Throttle},
@@ -21,7 +22,9 @@ use crate::{
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use pollux_broker::Broker;
 use pollux_protocol::{Identifier, Publication, RemoteDisconnect, StreamName};
-use pollux_session::{Hub, Overflow, PollConfig, Registry, Session, Shared, Subscription, Token};
+use pollux_session::{
+    Hub, Overflow, PollConfig, Registry, Session, Shared, Source, Subscription, Token,
+};
 use std::{
     sync::{
         Arc,
@@ -42,8 +45,12 @@ pub(crate) struct Throttles {
     pub(crate) publication: Throttle,
     /// An outbox over its bound.
     pub(crate) overflow: Throttle,
+    /// Commands over the limit.
+    pub(crate) commands: Throttle,
     /// Publications that are gone.
     pub(crate) gap: Throttle,
+    /// A client's address with as many sessions as it may have.
+    pub(crate) addresses: Throttle,
 }
 
 /// One running node. Held by every connection and task of it.
@@ -82,6 +89,12 @@ pub(crate) struct Runtime {
     pub(crate) throttles: Throttles,
     /// Sessions the node may hold; zero for as many as come.
     pub(crate) max_sessions: usize,
+    /// Those of one client's address; zero for as many as come.
+    max_sessions_per_address: usize,
+    /// Publications by HTTP.
+    publish_limit: PublishLimit,
+    /// Who polls with ids of no session.
+    strangers: Strangers,
     /// Bytes of a request body on the poll route.
     pub(crate) max_request_size: usize,
     /// Bytes of one publication's data.
@@ -108,6 +121,9 @@ pub(crate) struct Parts {
     pub(crate) sessions_ttl: Duration,
     pub(crate) presence_ttl: Duration,
     pub(crate) max_sessions: usize,
+    pub(crate) max_sessions_per_address: usize,
+    pub(crate) publish_limit: PublishLimit,
+    pub(crate) strangers: Strangers,
     pub(crate) max_request_size: usize,
     pub(crate) max_publication_size: usize,
     pub(crate) read_timeout: Duration,
@@ -171,6 +187,9 @@ impl Runtime {
             metrics: Arc::new(parts.metrics),
             throttles: Throttles::default(),
             max_sessions: parts.max_sessions,
+            max_sessions_per_address: parts.max_sessions_per_address,
+            publish_limit: parts.publish_limit,
+            strangers: parts.strangers,
             max_request_size: parts.max_request_size,
             max_publication_size: parts.max_publication_size,
             read_timeout: parts.read_timeout,
@@ -192,11 +211,16 @@ impl Runtime {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// Opens a session. `None`: the node holds as many as it may, or is
-    /// draining, or the system has no randomness to give. Without a route the
-    /// poll id gets a random one.
-    pub(crate) fn open(&self, client: Client, route: Option<Route<'_>>) -> Option<Opened> {
-        let (session, random_route) = self.admit(client, &self.shared)?;
+    /// Opens a session. `None`: the node holds as many as it may, in all or
+    /// from `source`, or is draining, or the system has no randomness to give.
+    /// Without a route the poll id gets a random one.
+    pub(crate) fn open(
+        &self,
+        client: Client,
+        source: Option<Source>,
+        route: Option<Route<'_>>,
+    ) -> Option<Opened> {
+        let (session, random_route) = self.admit(client, source, &self.shared)?;
         let secret = session.secret().text();
         let poll_id = match route {
             Some(route) => format!("{}.{secret}", route.as_str()),
@@ -206,19 +230,32 @@ impl Runtime {
     }
 
     /// Opens a session whose outbox leaves by a socket. `None` as above.
-    pub(crate) fn open_socket(&self, client: Client) -> Option<Arc<Session>> {
-        let (session, _) = self.admit(client, &self.streaming)?;
+    pub(crate) fn open_socket(
+        &self,
+        client: Client,
+        source: Option<Source>,
+    ) -> Option<Arc<Session>> {
+        let (session, _) = self.admit(client, source, &self.streaming)?;
         Some(session)
     }
 
     /// Opens a session that ends with its request or stream. `None` as above.
-    pub(crate) fn open_passing(&self, client: Client) -> Option<Arc<Session>> {
-        let (session, _) = self.admit(client, &self.passing)?;
+    pub(crate) fn open_passing(
+        &self,
+        client: Client,
+        source: Option<Source>,
+    ) -> Option<Arc<Session>> {
+        let (session, _) = self.admit(client, source, &self.passing)?;
         Some(session)
     }
 
     /// A new session, and a few random bytes more.
-    fn admit(&self, client: Client, rules: &Arc<Shared>) -> Option<(Arc<Session>, [u8; 8])> {
+    fn admit(
+        &self,
+        client: Client,
+        source: Option<Source>,
+        rules: &Arc<Shared>,
+    ) -> Option<(Arc<Session>, [u8; 8])> {
         let full = self.max_sessions > 0 && self.registry.len() >= self.max_sessions;
         if full || self.is_draining() {
             self.metrics.refused_sessions.inc();
@@ -231,24 +268,90 @@ impl Runtime {
         }
         let (secret, rest) = random.split_first_chunk::<16>()?;
         let (sid, rest) = rest.split_first_chunk::<16>()?;
-        let session = Session::new(
-            self.next_serial.fetch_add(1, Ordering::Relaxed),
-            Token::from_random(u128::from_be_bytes(*secret)),
-            Token::from_random(u128::from_be_bytes(*sid)),
-            client.identifiers,
-            Arc::clone(rules),
-            self.clock.now(),
-        );
-        self.limit(&session, client.expires);
-        self.registry.insert(Arc::clone(&session));
+        let Client {
+            identifiers,
+            expires,
+        } = client;
+        let make = || {
+            Session::new(
+                self.next_serial.fetch_add(1, Ordering::Relaxed),
+                Token::from_random(u128::from_be_bytes(*secret)),
+                Token::from_random(u128::from_be_bytes(*sid)),
+                identifiers,
+                Arc::clone(rules),
+                self.clock.now(),
+            )
+        };
+        let max = self.max_sessions_per_address;
+        let session = match source.filter(|_| max > 0) {
+            Some(source) => {
+                let session = self.registry.insert_from(source, max, make);
+                if session.is_none() {
+                    self.refuse_address();
+                }
+                session?
+            }
+            None => {
+                let session = make();
+                self.registry.insert(Arc::clone(&session));
+                session
+            }
+        };
+        self.limit(&session, expires);
         self.metrics.opened_sessions.inc();
         Some((session, *rest.first_chunk::<8>()?))
+    }
+
+    fn refuse_address(&self) {
+        self.metrics.refused_sessions.inc();
+        self.metrics.refused_addresses.inc();
+        if let Some(left_out) = self.throttles.addresses.pass() {
+            tracing::warn!(
+                max = self.max_sessions_per_address,
+                left_out,
+                "A client's address has as many sessions as it may; if a proxy stands there, name \
+                 it in trusted_proxies"
+            );
+        }
+    }
+
+    /// Whom a request is counted for; `None` if nobody knows whom it is from.
+    pub(crate) fn source(&self, request: &ConnectRequest<'_>) -> Option<Source> {
+        self.trusted_proxies.source(request.peer, request.headers)
     }
 
     /// The session a poll id names, if this node holds it.
     pub(crate) fn session(&self, poll_id: &str) -> Option<Arc<Session>> {
         let (_route, secret) = poll_id.rsplit_once('.')?;
         self.registry.get(Token::parse(secret)?)
+    }
+
+    /// Takes note of a poll with an id of no session.
+    ///
+    /// # Errors
+    /// Its source makes up too many, until this time is over.
+    pub(crate) fn note_stranger(&self, source: Option<Source>) -> Result<(), Duration> {
+        let Some(source) = source else {
+            return Ok(());
+        };
+        let noted = self.strangers.note(source, self.clock.now());
+        noted.inspect_err(|_| self.metrics.limited_polls.inc())
+    }
+
+    /// Takes note of publications by HTTP before they are published.
+    ///
+    /// # Errors
+    /// They are too many, until this time is over.
+    pub(crate) fn note_publications(
+        &self,
+        entrance: Entrance,
+        number: usize,
+    ) -> Result<(), Duration> {
+        let noted = self.publish_limit.take(entrance, number, self.clock.now());
+        noted.inspect_err(|_| {
+            let number = u64::try_from(number).unwrap_or(u64::MAX);
+            self.metrics.limited_publications.inc_by(number);
+        })
     }
 
     /// Publishes through the broker.

@@ -35,6 +35,13 @@ use tracing::{debug, error, warn};
 /// How long accepting pauses when the system has no more descriptors.
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
 
+/// Connections beyond `max_connections` that are asked what they want: those of
+/// operators and their tools are served, so that a full node does not seem dead.
+const SPARE: usize = 16;
+
+/// How long each of those may take to say it.
+const SPARE_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Bounds of the connections.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ServerConfig {
@@ -95,7 +102,10 @@ impl Server {
         let max = self.config.max_connections;
         let open = self.connections.fetch_add(1, Ordering::Relaxed);
         let guard = Counted(Arc::clone(self));
-        if max > 0 && open >= max {
+        let is_full = max > 0 && open >= max;
+        let spare = service.spare.as_ref();
+        let spare = spare.filter(|_| open < max.saturating_add(SPARE));
+        let Some(service) = (if is_full { spare } else { Some(service) }) else {
             self.metrics.refused_connections.inc();
             // The socket's buffer is empty, so this can't block. In TLS it
             // would take a handshake first, which is no way to be rid of work.
@@ -105,7 +115,7 @@ impl Server {
                 debug!(%error, "A refused client did not wait for the answer");
             }
             return;
-        }
+        };
         self.metrics.connections.inc();
         // One write is one answer; nothing is gained by waiting for more.
         if let Err(error) = stream.set_nodelay(true) {
@@ -162,13 +172,15 @@ impl Server {
         service: Arc<Service>,
         counted: Option<Arc<Counted>>,
     ) {
-        let timeout = self.config.header_read_timeout;
+        let timeout = self.head_timeout(&service);
         let spoken = preface::hear(&mut stream, already, timeout);
         match self.stop_connections.run_until_cancelled(spoken).await {
             Some(Spoken::Http1(already)) => {
                 let socket = Socket::Plain(stream);
                 self.serve_http1(socket, already, service, counted).await;
             }
+            // Its streams could stay for as long as they like.
+            Some(Spoken::Http2(_)) if service.hurries => {}
             Some(Spoken::Http2(already)) => {
                 let socket = Socket::Plain(stream);
                 Box::pin(self.serve_http2(socket, already, service)).await;
@@ -188,13 +200,14 @@ impl Server {
         let in_flight = InFlight::new(self.clock, peer);
         let (metrics, timeout) = (Arc::clone(&self.metrics), self.config.write_timeout);
         let io = Io::new(socket, already, Arc::clone(&in_flight), metrics, timeout);
+        let timeout = self.head_timeout(&service);
         let service = service_fn(move |request| {
             Arc::clone(&service).call(Arc::clone(&in_flight), counted.clone(), request)
         });
         let mut connection = pin!(
             http1::Builder::new()
                 .timer(TokioTimer::new())
-                .header_read_timeout(self.config.header_read_timeout)
+                .header_read_timeout(timeout)
                 .serve_connection(io, service)
                 .with_upgrades()
         );
@@ -207,6 +220,14 @@ impl Server {
         };
         if let Err(error) = outcome {
             debug!(%error, "A connection failed");
+        }
+    }
+
+    fn head_timeout(&self, service: &Service) -> Duration {
+        let timeout = self.config.header_read_timeout;
+        match service.hurries {
+            true => timeout.min(SPARE_TIMEOUT),
+            false => timeout,
         }
     }
 

@@ -18,6 +18,11 @@ pub(crate) struct Service {
     pub(crate) poll: Option<(String, PollDoor)>,
     /// Every other path.
     pub(crate) router: Router,
+    /// What a few connections get that are too many; `None`: they get nothing.
+    pub(crate) spare: Option<Arc<Self>>,
+    /// Seconds instead of the operator's time for a request, where places are
+    /// few.
+    pub(crate) hurries: bool,
 }
 
 impl Service {

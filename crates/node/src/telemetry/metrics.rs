@@ -49,6 +49,9 @@ pub(crate) struct Metrics {
     pub(crate) client_messages: IntCounter,
     pub(crate) failed_client_messages: IntCounterVec,
     pub(crate) ignored_client_messages: IntCounter,
+    pub(crate) limited_commands: IntCounter,
+    pub(crate) limited_publications: IntCounter,
+    pub(crate) limited_polls: IntCounter,
     pub(crate) server_messages: IntCounter,
     pub(crate) failed_server_messages: IntCounter,
     pub(crate) timeout_server_messages: IntCounter,
@@ -67,6 +70,7 @@ pub(crate) struct Metrics {
     pub(crate) opened_sessions: IntCounter,
     pub(crate) restored_sessions: IntCounter,
     pub(crate) refused_sessions: IntCounter,
+    pub(crate) refused_addresses: IntCounter,
     pub(crate) ignored_routes: IntCounterVec,
     pub(crate) rejected_subscriptions: IntCounter,
     pub(crate) gaps: IntCounter,
@@ -170,6 +174,18 @@ impl Metrics {
                 "ignored_client_msg_total",
                 "Understood commands that have no effect on their subscription",
             )?,
+            limited_commands: make.counter(
+                "rate_limited_commands_total",
+                "Commands over max_commands_per_second: refused, or the last before a pause",
+            )?,
+            limited_publications: make.counter(
+                "rate_limited_publications_total",
+                "Publications by HTTP over max_publishes_per_second, refused",
+            )?,
+            limited_polls: make.counter(
+                "rate_limited_polls_total",
+                "Polls with unknown ids over max_unknown_polls_per_minute, refused",
+            )?,
             server_messages: make.counter("server_msg_total", "Frames handed to clients")?,
             failed_server_messages: make.counter(
                 "failed_server_msg_total",
@@ -217,6 +233,10 @@ impl Metrics {
             refused_sessions: make.counter(
                 "refused_sessions_total",
                 "Sessions not opened: limit or drain",
+            )?,
+            refused_addresses: make.counter(
+                "refused_address_sessions_total",
+                "Sessions not opened because their address has as many as it may",
             )?,
             ignored_routes: make.counters(
                 "ignored_routes_total",

@@ -11,7 +11,7 @@ use crate::{
 };
 use parking_lot::MutexGuard;
 use pollux_protocol::{Command, Frame, Identifier, Position, StreamName};
-use std::{sync::Arc, task::Waker};
+use std::{sync::Arc, task::Waker, time::Duration};
 
 /// Commands a session may have waiting while one of them is being worked on.
 const MAX_WAITING_COMMANDS: usize = 4_096;
@@ -29,6 +29,26 @@ pub struct Replay {
 }
 
 impl Session {
+    /// Takes `number` commands out of what the client may send.
+    ///
+    /// # Errors
+    /// It may not send as many before this time is over; none counts.
+    pub fn spend(&self, number: usize, now: Time) -> Result<(), Duration> {
+        match self.shared.config.commands {
+            Some(rate) => self.state.lock().allowance.take(number, rate, now),
+            None => Ok(()),
+        }
+    }
+
+    /// The same for commands that run all the same. Returns how long the client
+    /// should not be listened to.
+    pub fn overspend(&self, number: usize, now: Time) -> Duration {
+        let rate = self.shared.config.commands;
+        rate.map_or(Duration::ZERO, |rate| {
+            self.state.lock().allowance.overdraw(number, rate, now)
+        })
+    }
+
     /// Queues commands behind those being worked on. `Some(true)`: nobody is at
     /// work, so the caller must now call [`Session::next_command`] until it
     /// returns `None`. `None`: too many wait already, and none was queued.

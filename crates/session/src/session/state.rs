@@ -5,6 +5,7 @@ use crate::{
     config::PollConfig,
     deadlines::Deadlines,
     outbox::{Outbox, Push},
+    rate::Bucket,
     subscriptions::{Subscription, Subscriptions},
     time::Time,
 };
@@ -39,6 +40,8 @@ pub(super) struct State {
     pub(super) busy: bool,
     /// Commands that came while others were being worked on.
     pub(super) commands: Option<Box<Waiting>>,
+    /// How many more it may send.
+    pub(super) allowance: Bucket,
     /// When the last poll left.
     pub(super) idle_since: Time,
     /// When the oldest pending publication came; [`Time::NEVER`] if none.
@@ -91,6 +94,7 @@ impl State {
             urgent: false,
             busy: false,
             commands: None,
+            allowance: Bucket::default(),
             idle_since: now,
             oldest: Time::NEVER,
             armed: u64::MAX,

@@ -10,6 +10,7 @@ use crate::{
         body::{AnswerBody, InFlight},
         lent::Lent,
         listener::{Heard, Listener},
+        visitor,
     },
     runtime::voice,
 };
@@ -78,7 +79,8 @@ impl Category {
             // What is read is gone, so each category needs a cursor of its own.
             streams.truncate(1);
         }
-        let listener = Listener::open(&self.runtime, client).ok_or_else(|| {
+        let source = visitor::source(&self.runtime, &head);
+        let listener = Listener::open(&self.runtime, client, source).ok_or_else(|| {
             let reason = "This node takes no more polls now.";
             Box::new(refusal(StatusCode::SERVICE_UNAVAILABLE, reason))
         })?;

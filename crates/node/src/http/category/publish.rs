@@ -1,6 +1,7 @@
 //! Publications to a category.
 
 use super::{Category, Refusal, refusal};
+use crate::limits::Entrance;
 use axum::extract::Request;
 use bytes::Bytes;
 use http::{Method, StatusCode};
@@ -35,6 +36,11 @@ impl Category {
             let reason = "This node is stopping; publish again.";
             return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, reason));
         }
+        let noted = self.runtime.note_publications(Entrance::Category, 1);
+        noted.map_err(|_| {
+            let reason = "Too many publications; publish again.";
+            refuse(StatusCode::TOO_MANY_REQUESTS, reason)
+        })?;
         let position = self.offer(stream.clone(), data.clone()).await;
         let position = position.map_err(|error| self.refused(&error))?;
         self.runtime.metrics.publications.inc();

@@ -96,8 +96,9 @@ impl RoomDoor {
         let upgrade = handshake(&mut head).await?;
         let client = visitor::admit(&self.rooms.runtime, &head).await?;
         let may_send = self.publishers.admit(&head.headers).is_ok();
-        let listener =
-            Listener::open(&self.rooms.runtime, client).ok_or_else(|| Box::new(visitor::busy()))?;
+        let source = visitor::source(&self.rooms.runtime, &head);
+        let listener = Listener::open(&self.rooms.runtime, client, source)
+            .ok_or_else(|| Box::new(visitor::busy()))?;
         let config = self.socket;
         let largest = config.max_message_size.saturating_mul(READ_FACTOR);
         let socket = RoomSocket {
@@ -194,12 +195,22 @@ impl RoomSocket {
         let or_never = |time: Duration| if time.is_zero() { NEVER } else { time };
         let mut pings = Pings::every(or_never(ping_interval));
         let mut heard = Instant::now();
+        // Said too much: what else it says stays in its socket until then.
+        let mut deaf_until = None;
         loop {
             let silent = sleep_until(heard + or_never(idle_timeout));
             tokio::select! {
                 biased;
-                message = stream.recv() => {
+                () = sleep_until(deaf_until.unwrap_or(heard)), if deaf_until.is_some() => {
+                    deaf_until = None;
                     heard = Instant::now();
+                }
+                message = stream.recv(), if deaf_until.is_none() => {
+                    heard = Instant::now();
+                    if let Some(Ok(Message::Text(_) | Message::Binary(_))) = &message {
+                        let wait = self.listener.overspend();
+                        deaf_until = (!wait.is_zero()).then(|| heard + wait);
+                    }
                     let said = match message {
                         Some(Ok(Message::Text(text))) => self.hear(stream, text.as_bytes()).await,
                         Some(Ok(Message::Binary(bytes))) => self.hear(stream, &bytes).await,
@@ -237,7 +248,7 @@ impl RoomSocket {
                         return End::Broken;
                     }
                 }
-                () = silent => return End::Close(NORMAL, "Idle"),
+                () = silent, if deaf_until.is_none() => return End::Close(NORMAL, "Idle"),
             }
         }
     }

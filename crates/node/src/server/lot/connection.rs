@@ -60,7 +60,8 @@ pub(crate) enum Left {
 enum Step {
     /// A poll was done; it has an answer or waits for one.
     Polled(Handled, Asker),
-    /// An open, which may have to ask somebody; or a poll that is refused.
+    /// An open, which may have to ask somebody; or a poll that is refused or has
+    /// no session.
     Open(Box<Open>),
     /// A page asks whether it may poll.
     Preflight(Option<HeaderValue>),
@@ -71,6 +72,8 @@ enum Step {
 
 /// A request that opens a session, out of the shared buffer.
 struct Open {
+    /// Of no session, if there is one.
+    poll_id: Option<String>,
     headers: HeaderMap,
     query: String,
     cursor: Option<u64>,
@@ -170,7 +173,7 @@ fn read(
                 pieces.as_slice()
             };
             let step = match head::parse(bytes, lot.path, max_body, token) {
-                Parsed::Poll(head) => poll(lot, head),
+                Parsed::Poll(head) => poll(lot, head, bytes),
                 Parsed::Preflight { origin } => Step::Preflight(origin),
                 Parsed::Partial if bytes.len() < max_body + HEAD_ALLOWANCE => {
                     if pieces.is_empty() {
@@ -189,7 +192,7 @@ fn read(
     })
 }
 
-fn poll(lot: &Lot<'_>, head: PollHead<'_>) -> Step {
+fn poll(lot: &Lot<'_>, head: PollHead<'_>, request: &[u8]) -> Step {
     let PollHead {
         poll_id,
         cursor,
@@ -200,8 +203,9 @@ fn poll(lot: &Lot<'_>, head: PollHead<'_>) -> Step {
         headers,
     } = head;
     let asker = Asker { origin, takes_gzip };
-    match (poll_id, headers) {
-        (Some(poll_id), headers) if lot.door.admits(asker.origin.as_ref()) => {
+    let session = poll_id.and_then(|poll_id| lot.door.runtime().session(poll_id));
+    match session {
+        Some(session) if lot.door.admits(asker.origin.as_ref()) => {
             let claims = Claims {
                 cursor,
                 can_come_back: can_come_back(query),
@@ -211,11 +215,13 @@ fn poll(lot: &Lot<'_>, head: PollHead<'_>) -> Step {
                 query,
                 peer: None,
             });
-            let handled = LongPoll::poll(lot.door.runtime(), poll_id, claims, presents, body);
+            let handled = LongPoll::poll(lot.door.runtime(), &session, claims, presents, body);
             Step::Polled(handled, asker)
         }
-        (_, headers) => Step::Open(Box::new(Open {
-            headers: headers.unwrap_or_default(),
+        _ => Step::Open(Box::new(Open {
+            poll_id: poll_id.map(str::to_owned),
+            // A poll has not needed them before.
+            headers: headers.unwrap_or_else(|| head::headers(request)),
             query: query.to_owned(),
             cursor,
             asker,
@@ -240,7 +246,7 @@ async fn serve_open(
         peer: stream.peer_addr().ok().map(|peer| peer.ip()),
     };
     let request = PollRequest {
-        poll_id: None,
+        poll_id: open.poll_id.as_deref(),
         cursor: open.cursor,
         connect,
         body: &open.body,

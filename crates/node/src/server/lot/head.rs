@@ -124,6 +124,16 @@ fn presents(token: &str, headers: &[httparse::Header<'_>], query: &str) -> bool 
     headers.iter().any(is_it) || query.contains(token) || query.contains('%')
 }
 
+/// The headers of a request that was parsed before.
+pub(super) fn headers(bytes: &[u8]) -> HeaderMap {
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut request = httparse::Request::new(&mut headers);
+    match request.parse(bytes) {
+        Ok(_) => owned(request.headers).unwrap_or_default(),
+        Err(_) => HeaderMap::new(),
+    }
+}
+
 /// The query of a target that is the poll path.
 fn query_of<'a>(target: &'a str, path: &str) -> Option<&'a str> {
     match target.strip_prefix(path)? {

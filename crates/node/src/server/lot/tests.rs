@@ -61,6 +61,8 @@ impl Pair {
                 in_lot,
                 poll: Some(poll),
                 router,
+                spare: None,
+                hurries: false,
             };
             tokio::spawn(Arc::clone(&server).run(listener, Arc::new(service)));
         }
@@ -333,6 +335,8 @@ async fn a_poll_in_the_lot_is_small() {
         in_lot: true,
         poll: pair.node.poll_door(),
         router: axum::Router::new(),
+        spare: None,
+        hurries: false,
     });
     let listener = listen("127.0.0.1", 0).await.unwrap();
     let stream = TcpStream::connect(listener.local_addr().unwrap())
