@@ -335,7 +335,11 @@ fn guess(number: u128, client: &str) -> Request {
 
 #[tokio::test]
 async fn who_guesses_ids_is_stopped_and_right_ids_are_served() -> Result<()> {
-    let node = Node::builder().flag("poll_interval", "0.2").spawn().await?;
+    let node = Node::builder()
+        .flag("poll_interval", "0.2")
+        .flag("max_unknown_polls_per_minute", "600")
+        .spawn()
+        .await?;
     let open = node.ask(&open_for("203.0.113.1")).await?;
     let mut poller = Poller::from_open(node.address(), &open)?;
     let mut connection = Connection::open(node.address()).await?;

@@ -926,7 +926,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         Limits,
         "max_unknown_polls_per_minute",
         Number,
-        "600",
+        "10000",
         "Polls with ids of no session that one client's address may send in a minute; more are \
          answered with 429. A poll of a session is always served. Clients poll like this once when \
          their session has ended, so allow as many as share an address. 0: no limit.",

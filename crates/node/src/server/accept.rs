@@ -223,7 +223,7 @@ impl Server {
         }
     }
 
-    fn head_timeout(&self, service: &Service) -> Duration {
+    pub(super) fn head_timeout(&self, service: &Service) -> Duration {
         let timeout = self.config.header_read_timeout;
         match service.hurries {
             true => timeout.min(SPARE_TIMEOUT),

@@ -32,7 +32,7 @@ impl Server {
     ) {
         // Boxed, so that its room is given back when it is over.
         let handshake = Box::pin(timeout(
-            self.config.header_read_timeout,
+            self.head_timeout(&service),
             self.shake_hands(stream, &tls),
         ));
         let outcome = match self.stop_connections.run_until_cancelled(handshake).await {
@@ -51,6 +51,8 @@ impl Server {
             }
         };
         match version {
+            // Its streams could stay for as long as they like.
+            Version::HTTP_2 if service.hurries => {}
             Version::HTTP_2 => {
                 Box::pin(self.serve_http2(socket, Bytes::new(), service)).await;
             }
