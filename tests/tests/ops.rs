@@ -1,8 +1,11 @@
 //! What operators look at.
 
 use anyhow::{Context, Result};
-use pollux_testkit::{Node, PATIENCE, Poller, Request, assert_eventually, frames};
+use pollux_testkit::{
+    Connection, Node, PATIENCE, Poller, Request, assert_eventually, frames, free_port,
+};
 use serde_json::{Value, json};
+use std::net::SocketAddr;
 
 /// AnyCable's names, as far as they mean something here, and ours.
 const METRICS: [&str; 32] = [
@@ -203,5 +206,42 @@ async fn mistakes_of_clients_cannot_flood_the_log() -> Result<()> {
     }
     let lines = node.log().lines().len() - before;
     assert!(lines < 50, "{lines} lines for 5,100 mistakes");
+    Ok(())
+}
+
+#[tokio::test]
+async fn metrics_can_have_a_port_of_their_own() -> Result<()> {
+    let port = free_port()?;
+    let node = Node::builder()
+        .flag("metrics_port", &port.to_string())
+        .flag("metrics_host", "127.0.0.1")
+        .spawn_ready()
+        .await?;
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let ask = async |path: &str| Connection::once(address, &Request::get(path)).await;
+    let metrics = ask("/metrics").await?;
+    assert_eq!(metrics.status, 200);
+    assert!(metrics.text()?.contains("pollux_sessions "));
+    assert_eq!(ask("/health").await?.status, 200);
+    assert_eq!(ask("/ready").await?.status, 200);
+    // Nothing that clients use is here, and no metrics are where clients are.
+    assert_eq!(ask("/").await?.status, 404);
+    let open = Connection::once(address, &Request::post("/lp")).await?;
+    assert_eq!(open.status, 404);
+    assert_eq!(node.get("/metrics").await?.status, 404);
+    assert_eq!(node.get("/health").await?.status, 200);
+    drop(node);
+
+    // A full node can be looked at.
+    let full = Node::builder()
+        .flag("metrics_port", &port.to_string())
+        .flag("max_connections", "1")
+        .spawn_ready()
+        .await?;
+    let mut held = Connection::open(full.address()).await?;
+    assert_eq!(held.ask(&Request::get("/health")).await?.status, 200);
+    assert_eq!(ask("/metrics").await?.status, 200);
+    let open = Connection::once(address, &Request::post("/lp")).await?;
+    assert!(matches!(open.status, 404 | 503), "{}", open.status);
     Ok(())
 }

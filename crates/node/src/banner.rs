@@ -8,14 +8,24 @@ use std::{
 
 /// Prints the addresses and, where anybody may use them, two commands to paste.
 /// Not among JSON logs: there every line is for a machine.
-pub(crate) fn print(config: &Config, main: SocketAddr, broadcast: Option<SocketAddr>) {
+pub(crate) fn print(
+    config: &Config,
+    main: SocketAddr,
+    broadcast: Option<SocketAddr>,
+    metrics: Option<SocketAddr>,
+) {
     if config.log_format == LogFormat::Text {
         // A closed standard output is no reason not to serve.
-        drop(std::io::stdout().write_all(text(config, main, broadcast).as_bytes()));
+        drop(std::io::stdout().write_all(text(config, main, broadcast, metrics).as_bytes()));
     }
 }
 
-fn text(config: &Config, main: SocketAddr, broadcast: Option<SocketAddr>) -> String {
+fn text(
+    config: &Config,
+    main: SocketAddr,
+    broadcast: Option<SocketAddr>,
+    metrics: Option<SocketAddr>,
+) -> String {
     let base_url = |address| base_url(config, address);
     let base = base_url(main);
     let own_port = broadcast.filter(|_| config.own_broadcast_port().is_some());
@@ -40,8 +50,9 @@ fn text(config: &Config, main: SocketAddr, broadcast: Option<SocketAddr>) -> Str
             format!("PUBLISH {} at {redis}", config.redis_channel),
         ));
     }
-    if let Some(metrics) = &config.metrics_http {
-        rows.push(("Metrics", format!("{base}{metrics}")));
+    if let Some(path) = &config.metrics_http {
+        let base = metrics.map_or_else(|| base.clone(), base_url);
+        rows.push(("Metrics", format!("{base}{path}")));
     }
     let mut text = format!("\n  Pollux {}\n\n", env!("CARGO_PKG_VERSION"));
     for (name, value) in rows {
@@ -80,7 +91,7 @@ mod tests {
     #[test]
     fn addresses_and_commands_know_of_tls() {
         let address = SocketAddr::from(([0, 0, 0, 0], 443));
-        let plain = text(&Config::default(), address, None);
+        let plain = text(&Config::default(), address, None, None);
         assert!(plain.contains(" http://127.0.0.1:443/lp "), "{plain}");
         assert!(!plain.contains("https") && !plain.contains("curl -k"));
         let config = Config {
@@ -88,7 +99,7 @@ mod tests {
             ssl_key: Some("key.pem".to_owned()),
             ..Config::default()
         };
-        let secured = text(&config, address, None);
+        let secured = text(&config, address, None, None);
         assert!(
             secured.contains("curl -k https://127.0.0.1:443/_broadcast -d"),
             "{secured}"

@@ -222,6 +222,8 @@ pub struct Listeners {
     pub main: TcpListener,
     /// For publishing, where that has a port of its own.
     pub broadcast: Option<TcpListener>,
+    /// For metrics, where they have a port of their own.
+    pub metrics: Option<TcpListener>,
 }
 
 impl Node {
@@ -324,7 +326,7 @@ impl Node {
     /// server that is not the node's can't tell it when an answer was lost on
     /// the way; clients that send their cursor lose nothing all the same.
     pub fn router(&self) -> Router {
-        http::router(self.doors(true))
+        http::router(self.with_metrics(self.doors(true)))
     }
 
     /// The category doors alone, for an application that puts them under paths
@@ -400,6 +402,27 @@ impl Node {
                 poll: None,
                 router,
                 spare: None,
+                hurries: false,
+            };
+            accepting.push(tokio::spawn(
+                Arc::clone(&server).run(listener, Arc::new(service)),
+            ));
+        }
+        if let Some(listener) = listeners.metrics {
+            let doors = self.with_metrics(self.doors(false));
+            // A full node can be looked at.
+            let spare = Service {
+                in_lot: false,
+                poll: None,
+                router: http::spare_router(doors.clone()),
+                spare: None,
+                hurries: true,
+            };
+            let service = Service {
+                in_lot: false,
+                poll: None,
+                router: http::metrics_router(doors),
+                spare: Some(Arc::new(spare)),
                 hurries: false,
             };
             accepting.push(tokio::spawn(

@@ -81,6 +81,7 @@ async fn serve_until_signal(config: Config) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("failed to listen on {}:{}", config.host, config.port))?;
     let broadcast = broadcast_listener(config).await?;
+    let metrics = metrics_listener(config).await?;
     node.log_mode();
     let address = main
         .local_addr()
@@ -94,8 +95,21 @@ async fn serve_until_signal(config: Config) -> anyhow::Result<()> {
         info!(%address, "Listening for broadcasts");
         broadcast_address = Some(address);
     }
-    banner::print(node.config(), address, broadcast_address);
-    let serving = Box::pin(node.serve(Listeners { main, broadcast }, signals.first()));
+    let mut metrics_address = None;
+    if let Some(listener) = &metrics {
+        let address = listener
+            .local_addr()
+            .context("failed to read the listener's address")?;
+        info!(%address, "Listening for metrics");
+        metrics_address = Some(address);
+    }
+    banner::print(node.config(), address, broadcast_address, metrics_address);
+    let listeners = Listeners {
+        main,
+        broadcast,
+        metrics,
+    };
+    let serving = Box::pin(node.serve(listeners, signals.first()));
     tokio::select! {
         () = serving => {}
         () = reload(&node, hangup) => {}
@@ -121,6 +135,17 @@ async fn broadcast_listener(config: &Config) -> anyhow::Result<Option<TcpListene
     let listener = listen(&config.host, port)
         .await
         .with_context(|| format!("failed to listen for broadcasts on {}:{port}", config.host))?;
+    Ok(Some(listener))
+}
+
+async fn metrics_listener(config: &Config) -> anyhow::Result<Option<TcpListener>> {
+    let Some(port) = config.own_metrics_port() else {
+        return Ok(None);
+    };
+    let host = config.metrics_address();
+    let listener = listen(host, port)
+        .await
+        .with_context(|| format!("failed to listen for metrics on {host}:{port}"))?;
     Ok(Some(listener))
 }
 

@@ -94,6 +94,7 @@ async fn who_is_refused_is_told_why() {
     let router = node.router();
     let server = tokio::spawn(async move {
         let listeners = Listeners {
+            metrics: None,
             main: listener,
             broadcast: None,
         };

@@ -6,11 +6,14 @@ use std::{
     io::{BufRead, BufReader, Read},
     os::unix::process::CommandExt,
     process::{Child, Command, ExitStatus, Stdio},
-    sync::Arc,
+    sync::{Arc, mpsc},
     thread,
     time::Duration,
 };
 use tokio::time::Instant;
+
+/// A child of the child may keep a pipe open.
+const LAST_WORDS_WITHIN: Duration = Duration::from_secs(1);
 
 /// Everything a process has written, line by line, standard output and standard error together.
 #[derive(Debug, Clone, Default)]
@@ -21,6 +24,8 @@ pub struct Log(Arc<Mutex<Vec<String>>>);
 pub(crate) struct Process {
     child: Child,
     log: Log,
+    /// Disconnected when all that it wrote is in the log. `None` once that was waited for.
+    unread: Mutex<Option<mpsc::Receiver<()>>>,
 }
 
 impl Log {
@@ -44,10 +49,12 @@ impl Log {
 
     /// Reads on a thread of its own: a test that does not await must not make its child block on
     /// a full pipe.
-    fn follow(&self, pipe: Option<impl Read + Send + 'static>) {
+    /// `open` is dropped when the pipe is at its end.
+    fn follow(&self, pipe: Option<impl Read + Send + 'static>, open: mpsc::Sender<()>) {
         let Some(pipe) = pipe else { return };
         let lines = Arc::clone(&self.0);
         thread::spawn(move || {
+            let _open = open;
             for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
                 lines
                     .lock()
@@ -68,9 +75,14 @@ impl Process {
             .spawn()
             .with_context(|| format!("starting {command:?}"))?;
         let log = Log::default();
-        log.follow(child.stdout.take());
-        log.follow(child.stderr.take());
-        Ok(Self { child, log })
+        let (open, unread) = mpsc::channel();
+        log.follow(child.stdout.take(), open.clone());
+        log.follow(child.stderr.take(), open);
+        Ok(Self {
+            child,
+            log,
+            unread: Mutex::new(Some(unread)),
+        })
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -81,9 +93,16 @@ impl Process {
         &self.log
     }
 
-    /// The exit status, if it has ended.
+    /// The exit status, if it has ended; then its last words are in the log.
     pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
-        Ok(self.child.try_wait()?)
+        let status = self.child.try_wait()?;
+        if status.is_some()
+            && let Some(unread) = self.unread.get_mut().take()
+        {
+            // Nothing is ever sent: this is the end of all pipes, or it takes too long.
+            unread.recv_timeout(LAST_WORDS_WITHIN).ok();
+        }
+        Ok(status)
     }
 
     /// Waits for the end.

@@ -146,6 +146,20 @@ impl Config {
         self.ssl_cert.is_some()
     }
 
+    /// The port that serves metrics, or `None` if the main one does or there are none.
+    pub fn own_metrics_port(&self) -> Option<u16> {
+        let port = self.metrics_port;
+        (port != 0 && port != self.port && self.metrics_http.is_some()).then_some(port)
+    }
+
+    /// The address that port listens on.
+    pub fn metrics_address(&self) -> &str {
+        match self.metrics_host.as_str() {
+            "" => &self.host,
+            host => host,
+        }
+    }
+
     /// Whether the Redis broker is used.
     pub const fn uses_redis(&self) -> bool {
         match self.broker {

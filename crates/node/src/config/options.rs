@@ -864,6 +864,21 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
     ),
     row(
         Operations,
+        "metrics_port",
+        Port,
+        "0",
+        "Port of their own for the metrics, so that clients can't reach them; health_path and \
+         ready_path are served there too. 0: the main port.",
+    ),
+    row(
+        Operations,
+        "metrics_host",
+        Text,
+        "",
+        "Address that the metrics' own port listens on. Empty: host.",
+    ),
+    row(
+        Operations,
         "metrics_prefix",
         Text,
         "pollux_",

@@ -105,6 +105,13 @@ impl Config {
                 "is for the memory broker; with Redis events are kept there".to_owned(),
             ));
         }
+        if self.own_metrics_port().is_some() && self.own_metrics_port() == self.own_broadcast_port()
+        {
+            broken.push(Rule::new(
+                "metrics_port",
+                "is the port that takes publications".to_owned(),
+            ));
+        }
         let is_shut = self.mode() == Mode::Secured && self.broadcast_key().is_none();
         if is_shut && is_protected && self.own_broadcast_port().is_none() {
             broken.push(Rule::new(
@@ -192,6 +199,13 @@ impl Config {
             broken.push(Rule::new(
                 "host",
                 format!("is {:?}, expected {reason}", self.host),
+            ));
+        }
+        if !self.metrics_host.is_empty() && !is_host(&self.metrics_host) {
+            let reason = "an address or a name, without port and brackets";
+            broken.push(Rule::new(
+                "metrics_host",
+                format!("is {:?}, expected {reason}", self.metrics_host),
             ));
         }
         if let Some(id) = self.node_id.as_deref().filter(|id| !is_node_id(id)) {

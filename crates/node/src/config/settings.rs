@@ -285,6 +285,10 @@ pub struct Config {
     /// Path of the metrics; absent means off.
     #[serde(deserialize_with = "text_or_absent")]
     pub metrics_http: Option<String>,
+    /// Port of the metrics; see [`Config::own_metrics_port`].
+    pub metrics_port: u16,
+    /// Address of that port; see [`Config::metrics_address`].
+    pub metrics_host: String,
     /// What the name of every metric begins with.
     pub metrics_prefix: String,
     /// What was asked for; see [`Config::effective_log_level`].

@@ -100,9 +100,11 @@ pub(crate) fn router(doors: Doors) -> Router {
     if let Some((path, door)) = broadcast {
         router = router.merge(broadcast_router(&path, door));
     }
-    router.fallback(async || {
-        other(Problem::because("not found", "no door has this path").answer(StatusCode::NOT_FOUND))
-    })
+    router.fallback(not_found)
+}
+
+async fn not_found() -> Response<axum::body::Body> {
+    other(Problem::because("not found", "no door has this path").answer(StatusCode::NOT_FOUND))
 }
 
 /// What operators and their tools ask for.
@@ -132,6 +134,20 @@ fn ops_router(
         router = router.route(&path, routing::get(serve));
     }
     router
+}
+
+/// What operators and their tools ask for, for a port of its own.
+pub(crate) fn metrics_router(doors: Doors) -> Router {
+    let Doors {
+        runtime,
+        health_path,
+        ready_path,
+        metrics_path,
+        room,
+        ..
+    } = doors;
+    let rooms = room.map(|room| room.door.rooms);
+    ops_router(&runtime, &health_path, &ready_path, metrics_path, rooms).fallback(not_found)
 }
 
 /// What is served to connections that are too many: operators and their tools

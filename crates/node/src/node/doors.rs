@@ -181,8 +181,21 @@ impl Node {
             runtime: Arc::clone(&self.runtime),
             health_path: self.config.health_path.clone(),
             ready_path: self.config.ready_path.clone(),
-            metrics_path: self.config.metrics_http.clone(),
+            metrics_path: match self.config.own_metrics_port() {
+                Some(_) => None,
+                None => self.config.metrics_http.clone(),
+            },
             console: self.config.console_enabled(),
+        }
+    }
+}
+
+impl Node {
+    /// The same doors and the metrics, wherever those are.
+    pub(super) fn with_metrics(&self, doors: Doors) -> Doors {
+        Doors {
+            metrics_path: self.config.metrics_http.clone(),
+            ..doors
         }
     }
 }
