@@ -144,7 +144,7 @@ async fn a_redis_that_forgot_everything_begins_new_epochs() -> anyhow::Result<()
 
 #[tokio::test]
 async fn a_password_and_a_user_are_told() -> anyhow::Result<()> {
-    connections::a_password_and_a_user_are_told().await
+    Box::pin(connections::a_password_and_a_user_are_told()).await
 }
 
 #[tokio::test]
