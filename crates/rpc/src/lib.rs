@@ -1,0 +1,11 @@
+//! Calls to the application behind Pollux: who may connect, what a subscription
+//! follows, what a message a client sends does.
+//!
+//! The three calls and their fields are `AnyCable`'s (`anycable.RPC`, protocol
+//! version `v1`), so a Rails, Laravel or Node application that serves them
+//! needs no change. [`call`] has them in this process's words, whichever
+//! transport carries them.
+
+#![forbid(unsafe_code)]
+
+pub mod call;
