@@ -2,6 +2,7 @@
 //!
 //! * [`Node`] and [`Redis`] are processes that die with their handle; [`Sentinels`] and
 //!   [`RedisCluster`] are several of them.
+//! * [`Backend`] is the application behind a node, which has its calls on record.
 //! * [`Nginx`] stands in front of nodes, with the bundled configuration.
 //! * [`Gate`] is a way between two processes that can be closed.
 //! * [`RedisClient`] publishes at speed and says what is certain about a command that failed.
@@ -13,6 +14,7 @@
 //! * [`Traffic`] keeps publishers and readers busy while a test breaks things.
 //! * [`assert_eventually!`] is the only way to wait for something.
 
+mod backend;
 mod cable;
 mod certificates;
 mod chance;
@@ -34,6 +36,7 @@ mod signed;
 mod traffic;
 mod wait;
 
+pub use backend::{Backend, BackendBuilder, Call, Callers, Face, Kind, Trouble};
 pub use cable::{Cable, PROTOCOLS, Said};
 pub use certificates::Certificates;
 pub use chance::Chance;
@@ -51,7 +54,7 @@ pub use redis::{
     ClusterClient, CommandError, Redis, RedisBuilder, RedisClient, RedisCluster, Reply, Sentinels,
 };
 pub use secure::{Leave, Secure};
-pub use signed::{signed_stream, token};
+pub use signed::{derived_key, signed_stream, token};
 pub use traffic::{Door, Outcome, Server, Traffic};
 #[doc(hidden)]
 pub use wait::{CHECK_EVERY, Deadline};

@@ -28,7 +28,23 @@ pub fn token(secret: &str, claims: &Value) -> String {
 #[must_use]
 pub fn signed_stream(secret: &str, name: &str) -> String {
     let encoded = STANDARD.encode(Value::from(name).to_string());
-    let signature = hmac(secret, &encoded);
-    let hex: String = signature.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{encoded}--{hex}")
+    format!("{encoded}--{}", derived_key(secret, &encoded))
+}
+
+/// The key that a phrase makes of an application's one secret, in hexadecimal.
+#[must_use]
+pub fn derived_key(secret: &str, phrase: &str) -> String {
+    let key = hmac(secret, phrase);
+    key.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn keys_are_the_documented_ones() {
+        assert_eq!(
+            super::derived_key("qwerty", "rpc-cable"),
+            "57c40610d142fe7d7999be4e23dfba4f42c3c542e1f278063e8e3b6a30b0c2bd"
+        );
+    }
 }
