@@ -111,6 +111,8 @@ fn node(backend: &Backend) -> NodeBuilder {
     Node::builder()
         .flag("rpc_host", &backend.url())
         .flag("poll_flush_interval", "0")
+        // Some wait for an application for longer than pollers may be away.
+        .flag("poll_keepalive_timeout", "60")
         .flag("broadcast_key", "key")
         .publish_with_key("key")
 }
