@@ -169,6 +169,12 @@ impl Session {
         }
     }
 
+    /// Subscriptions it may have.
+    #[must_use]
+    pub fn max_subscriptions(&self) -> usize {
+        self.shared.config.max_subscriptions
+    }
+
     /// Whether the client may come back for what it had.
     #[must_use]
     pub fn is_resumable(&self) -> bool {
