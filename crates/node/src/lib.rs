@@ -23,6 +23,7 @@ pub mod auth;
 pub mod config;
 pub mod node;
 
+mod application;
 mod archive;
 mod banner;
 mod clock;

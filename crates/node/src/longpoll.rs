@@ -133,10 +133,11 @@ impl LongPoll {
     async fn open(runtime: &Arc<Runtime>, request: &PollRequest<'_>) -> Handled {
         let Admitted { client, earlier } = match runtime.let_in(request.connect).await {
             Ok(admitted) => admitted,
-            Err(Rejected { reason, reconnect }) => {
-                let line = Some(reply::disconnect(reason, reconnect));
+            Err(Rejected::Dismissed { farewell, .. }) => {
+                let line = Some(farewell);
                 return Handled::Answer(PollAnswer::Refused { line, gap: false });
             }
+            Err(Rejected::Later) => return Handled::Answer(PollAnswer::Busy),
         };
         let route = Route::of(&request.connect, &runtime.trusted_proxies);
         let route = route.unwrap_or_else(|ignored| {

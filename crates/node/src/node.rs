@@ -21,7 +21,7 @@ use pollux_broker::{Broker, BrokerError, Events, Keep};
 use pollux_protocol::{
     Meta, Payload, Publication, RoomMessage, StreamName, StreamVerifier, TokenVerifier,
 };
-use setup::{poll_config, random_node_id, start_broker};
+use setup::{poll_config, random_node_id, start_application, start_broker};
 use std::{
     future::Future,
     path::Path,
@@ -45,6 +45,9 @@ pub enum NodeError {
     /// A trusted proxy has no such address.
     #[error("failed to read the trusted proxies: {0}")]
     Proxies(#[from] NotANetwork),
+    /// The backend is not one that can be asked.
+    #[error("failed to prepare calls to the backend: {0}")]
+    Backend(#[from] pollux_rpc::OptionsError),
     /// A template of `room_resolver` names no field.
     #[error("failed to read the room resolver: {0:?} names no field")]
     Resolver(String),
@@ -109,10 +112,15 @@ impl Builder {
             Some(given) => given,
             None => start_broker(&config, &node_id)?,
         };
-        let others = if config.accepts_connections() {
-            Everybody::Accepted
-        } else {
-            Everybody::Refused
+        let proxies = TrustedProxies::try_new(&config.trusted_proxies)?;
+        let application = start_application(&config, &proxies)?;
+        let others: Arc<dyn Authenticator> = match &application {
+            _ if config.accepts_connections() => Arc::new(Everybody::Accepted),
+            Some(application) if !config.enforce_jwt => {
+                let application = Arc::clone(application);
+                application
+            }
+            _ => Arc::new(Everybody::Refused),
         };
         let gate = Gate {
             tokens: TokenVerifier::new(config.token_secrets()).map(|verifier| Tokens {
@@ -144,7 +152,8 @@ impl Builder {
                 signed_presence: config.streams_presence,
             },
             authenticator: authenticator.unwrap_or_else(|| Arc::new(gate)),
-            trusted_proxies: TrustedProxies::try_new(&config.trusted_proxies)?,
+            application: application.clone(),
+            trusted_proxies: proxies,
             metrics: Metrics::new(&config.metrics_prefix)?,
         });
         runtime.tasks.spawn({
@@ -157,6 +166,12 @@ impl Builder {
         runtime.tasks.spawn(Arc::clone(&runtime).run_deadlines());
         runtime.tasks.spawn(Arc::clone(&runtime).run_presence());
         runtime.tasks.spawn(Arc::clone(&runtime).run_expiries());
+        if let Some(application) = application {
+            let stop = runtime.stop.clone();
+            runtime
+                .tasks
+                .spawn(async move { stop.run_until_cancelled(application.run_farewells()).await });
+        }
         if runtime.keeps_sessions() {
             runtime.tasks.spawn(Arc::clone(&runtime).run_snapshots());
         }
@@ -490,12 +505,14 @@ impl Node {
             Mode::Secured => {}
         }
         let takes_tokens = !config.token_secrets().is_empty();
+        let asks = self.runtime.application.is_some() && !config.enforce_jwt;
         match (config.accepts_connections(), takes_tokens) {
             (true, _) => {}
+            (false, _) if asks => info!("The backend says who may connect"),
             (false, true) => info!("Only clients with a token may connect"),
             (false, false) => warn!(
                 "Every connection will be refused: nobody can have a token without jwt_secret or \
-                 secret; set one, or add --noauth and let signed streams decide"
+                 secret; set one, or rpc_host, or add --noauth and let signed streams decide"
             ),
         }
         info!(
@@ -504,6 +521,7 @@ impl Node {
             public_streams = config.public_streams(),
             signed_streams = self.runtime.streams.verifier.is_some(),
             tokens = takes_tokens,
+            backend = self.runtime.application.is_some(),
             "Starting"
         );
     }

@@ -88,7 +88,9 @@ mod tests {
         }
         let request = ConnectRequest {
             headers: &headers,
+            path: "/lp",
             query: "",
+            authority: None,
             peer: peer.map(|peer| peer.parse().unwrap()),
         };
         let proxies = TrustedProxies::try_new(&["10.0.0.0/8".to_owned()]).unwrap();

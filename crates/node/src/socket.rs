@@ -8,7 +8,7 @@ mod pace;
 
 pub(crate) use pace::{Pace, Pings, Precision, SocketConfig};
 
-use crate::runtime::{Runtime, resume::Restorable};
+use crate::runtime::{Rejected, Runtime, resume::Restorable};
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
 use futures_util::SinkExt as _;
 use pollux_protocol::{DisconnectReason, Frame, action_cable::reply};
@@ -26,6 +26,8 @@ use tungstenite::error::ProtocolError;
 const NORMAL: u16 = 1000;
 /// The server goes away.
 const GOING_AWAY: u16 = 1001;
+/// Something is wrong here.
+const INTERNAL_ERROR: u16 = 1011;
 /// What came is no WebSocket.
 const PROTOCOL_ERROR: u16 = 1002;
 /// What came is larger than it may be.
@@ -55,8 +57,11 @@ enum End {
 }
 
 /// Says why a client may not connect, and closes.
-pub(crate) async fn refuse(mut stream: WebSocket, farewell: Frame, within: Duration) {
+pub(crate) async fn refuse(mut stream: WebSocket, rejected: Rejected, within: Duration) {
     let say = async {
+        let Rejected::Dismissed { farewell, .. } = rejected else {
+            return close(&mut stream, INTERNAL_ERROR, "Auth Error").await;
+        };
         let Some(text) = text_of(&farewell) else {
             return;
         };
@@ -202,6 +207,8 @@ impl Socket {
                 delivery.confirm();
                 match frames.last().and_then(ending) {
                     Some((code, reason)) => Err(End::Close(code, reason)),
+                    // A backend's last words may be any.
+                    None if self.session.is_told() => Err(End::Close(NORMAL, "")),
                     None => Ok(()),
                 }
             }

@@ -29,7 +29,7 @@ pub mod category;
 
 pub use action_cable::{
     Channel, Command, CommandError, DisconnectReason, HistoryRequest, IdentifierError,
-    PresenceRequest, StreamRef,
+    PresenceRequest, StreamRef, Transmission, TransmissionError, TransmissionKind,
 };
 pub use announcement::{Announcement, Source, Stamp};
 pub use frame::Frame;

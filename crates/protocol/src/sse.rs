@@ -92,6 +92,16 @@ pub fn last_event_id(id: &str, stream: &StreamName) -> Option<Position> {
     })
 }
 
+/// Stream and position of a `Last-Event-ID` as it is written here, for a client whose streams are
+/// not known yet. The other form can't be told apart from this one.
+pub fn place_of_event_id(id: &str) -> Option<(StreamName, Position)> {
+    let (_, rest) = id.split_once('/')?;
+    let (_, stream) = rest.split_once('/')?;
+    let stream = StreamName::try_new(stream).ok()?;
+    let position = last_event_id(id, &stream)?;
+    Some((stream, position))
+}
+
 fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
@@ -250,6 +260,12 @@ mod tests {
             "-1/e1/chat/42",
         ] {
             assert_eq!(last_event_id(id, &chat), None, "{id}");
+        }
+        let deep = StreamName::try_new("a/b/c").unwrap();
+        let read = place_of_event_id("7/e/a/b/c");
+        assert_eq!(read, Some((deep, position(7))));
+        for id in ["", "7", "7/e", "7/e/", "x/e/a", "7//a"] {
+            assert_eq!(place_of_event_id(id), None, "{id}");
         }
     }
 

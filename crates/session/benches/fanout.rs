@@ -3,7 +3,7 @@
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use pollux_protocol::{Frame, Identifier, Payload, StreamName, action_cable::reply};
-use pollux_session::{Answer, Hub, PollConfig, Session, Shared, Time, Token};
+use pollux_session::{Answer, Hub, Owner, PollConfig, Session, Shared, Time, Token};
 use std::{
     sync::Arc,
     task::{Poll as Ready, Waker},
@@ -44,7 +44,14 @@ fn cycle(c: &mut Criterion) {
     let sessions: Vec<_> = (0..SESSIONS)
         .map(|serial| {
             let token = Token::from_random(u128::from(serial));
-            let session = Session::new(serial, token, token, None, Arc::clone(&shared), now);
+            let session = Session::new(
+                serial,
+                token,
+                token,
+                Owner::default(),
+                Arc::clone(&shared),
+                now,
+            );
             hub.subscribe(&stream, &identifier, &session);
             session
         })

@@ -194,7 +194,7 @@ impl Registry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Shared, Time};
+    use crate::{Owner, Shared, Time};
 
     fn session(secret: u128) -> Arc<Session> {
         let secret = Token::from_random(secret);
@@ -202,7 +202,7 @@ mod tests {
             1,
             secret,
             secret,
-            None,
+            Owner::default(),
             Arc::new(Shared::default()),
             Time::ZERO,
         )

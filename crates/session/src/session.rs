@@ -27,8 +27,9 @@ use crate::{
     token::Token,
 };
 use parking_lot::Mutex;
-use pollux_protocol::{Frame, Identifier, Position};
+use pollux_protocol::{Frame, Identifier, Position, StreamName};
 use std::{
+    any::Any,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -61,8 +62,22 @@ pub struct Session {
     /// Seconds since 1970 when what its client proved counts no longer; zero
     /// for never.
     expires: AtomicU64,
+    /// What the node keeps with it.
+    attached: Option<Attachment>,
     shared: Arc<Shared>,
     state: Mutex<State>,
+}
+
+/// Something of the node's that lives as long as a session.
+pub type Attachment = Arc<dyn Any + Send + Sync>;
+
+/// Whose a session is.
+#[derive(Debug, Default)]
+pub struct Owner {
+    /// Connection identifiers; `None` where the session is only its `sid`.
+    pub identifiers: Option<Box<str>>,
+    /// What the node keeps with it.
+    pub attached: Option<Attachment>,
 }
 
 /// Why a session has nothing more to say.
@@ -105,16 +120,21 @@ impl Session {
         serial: u64,
         secret: Token,
         sid: Token,
-        identifiers: Option<Box<str>>,
+        owner: Owner,
         shared: Arc<Shared>,
         now: Time,
     ) -> Arc<Self> {
+        let Owner {
+            identifiers,
+            attached,
+        } = owner;
         let session = Arc::new(Self {
             serial,
             secret,
             sid,
             identifiers,
             expires: AtomicU64::new(0),
+            attached,
             shared,
             state: Mutex::new(State::new(now)),
         });
@@ -149,6 +169,12 @@ impl Session {
         }
     }
 
+    /// Subscriptions it may have.
+    #[must_use]
+    pub fn max_subscriptions(&self) -> usize {
+        self.shared.config.max_subscriptions
+    }
+
     /// Whether the client may come back for what it had.
     #[must_use]
     pub fn is_resumable(&self) -> bool {
@@ -159,6 +185,13 @@ impl Session {
     #[must_use]
     pub fn named_identifiers(&self) -> Option<&str> {
         self.identifiers.as_deref()
+    }
+
+    /// What the node has attached to it, if it is of that kind.
+    #[must_use]
+    pub fn attached<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        let attached = self.attached.as_ref()?;
+        Arc::clone(attached).downcast().ok()
     }
 
     /// When what the client proved counts no longer, in seconds since 1970;
@@ -356,15 +389,15 @@ impl Session {
     // Publications.
 
     /// Puts a publication's frame into the outbox, unless a replay has brought
-    /// it already. `position` is its place in the stream, if it has one.
+    /// it already. `place` is its stream and where it is in that, if it is kept.
     pub fn deliver(
         self: &Arc<Self>,
         identifier: &Identifier,
         frame: &Frame,
-        position: Option<&Position>,
+        place: Option<(&StreamName, &Position)>,
         now: Time,
     ) -> Delivered {
-        self.deliver_paced(identifier, frame, position, false, now)
+        self.deliver_paced(identifier, frame, place, false, now)
     }
 
     /// The same for what was missed and comes late and all at once: it has the
@@ -373,17 +406,17 @@ impl Session {
         self: &Arc<Self>,
         identifier: &Identifier,
         frame: &Frame,
-        position: Option<&Position>,
+        place: Option<(&StreamName, &Position)>,
         now: Time,
     ) -> Delivered {
-        self.deliver_paced(identifier, frame, position, true, now)
+        self.deliver_paced(identifier, frame, place, true, now)
     }
 
     fn deliver_paced(
         self: &Arc<Self>,
         identifier: &Identifier,
         frame: &Frame,
-        position: Option<&Position>,
+        place: Option<(&StreamName, &Position)>,
         late: bool,
         now: Time,
     ) -> Delivered {
@@ -392,12 +425,12 @@ impl Session {
         if state.phase != Phase::Open {
             return Delivered::Ignored;
         }
-        match state.subscriptions.way_of(identifier, position) {
+        match state.subscriptions.way_of(identifier, place) {
             Way::Through => {}
             Way::Covered => return Delivered::Queued,
             Way::Hold(hold) if hold.fits(frame, config) => {
                 hold.push(Held {
-                    position: position.cloned(),
+                    place: place.map(|(stream, position)| (stream.clone(), position.clone())),
                     frame: frame.clone(),
                 });
                 return Delivered::Queued;

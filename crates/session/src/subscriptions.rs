@@ -2,6 +2,7 @@
 
 use crate::{config::PollConfig, time::Time};
 use pollux_protocol::{Frame, Identifier, Position, StreamName};
+use smallvec::SmallVec;
 use std::time::Duration;
 
 /// A duplicate `subscribe` sooner than this after its confirmation was flushed
@@ -10,13 +11,19 @@ use std::time::Duration;
 /// second confirmation it did not ask for.)
 const RECONFIRM_AFTER: Duration = Duration::from_millis(1_500);
 
+/// The streams of one subscription: one, unless a backend says otherwise.
+pub type Streams = SmallVec<[StreamName; 1]>;
+
+/// A publication's stream, and its place in it.
+pub type Place = (StreamName, Position);
+
 /// One identifier a session listens to.
 #[derive(Debug)]
 pub struct Subscription {
     /// What the client calls it.
     pub identifier: Identifier,
-    /// The stream it resolved to.
-    pub stream: StreamName,
+    /// The streams it resolved to.
+    pub streams: Streams,
     /// Number of the frame that confirmed it; `None` while it is being set up.
     confirmed_by: Option<u64>,
     /// When that frame reached the socket.
@@ -28,7 +35,7 @@ pub struct Subscription {
     hold: Option<Box<Hold>>,
     /// What a replay covered, until live delivery has passed it: a publication
     /// that was in history already may still be on its way here.
-    covered: Option<Box<Position>>,
+    covered: Option<Box<Covered>>,
 }
 
 /// Live frames that wait. Boxed by its owner, because almost no subscription
@@ -52,10 +59,14 @@ impl Hold {
     }
 }
 
+/// How far a replay went in each stream. Boxed by its owner like a hold.
+#[derive(Debug)]
+struct Covered(Vec<Place>);
+
 /// A live frame that waits for the end of a replay.
 #[derive(Debug)]
 pub(crate) struct Held {
-    pub(crate) position: Option<Position>,
+    pub(crate) place: Option<Place>,
     pub(crate) frame: Frame,
 }
 
@@ -90,17 +101,36 @@ impl Subscription {
         self.hold.is_some() || self.covered.is_some()
     }
 
-    /// Whether a replay has brought the publication at `position`. The first
-    /// one that it did not bring ends the watch: those behind it come in order.
-    fn skips(&mut self, position: Option<&Position>) -> bool {
-        let (Some(covered), Some(position)) = (&self.covered, position) else {
+    /// Whether a replay has brought the publication at `place`. The first one
+    /// of a stream that it did not bring ends the watch over that stream: those
+    /// behind it come in order.
+    fn skips(&mut self, place: Option<(&StreamName, &Position)>) -> bool {
+        let (Some(covered), Some((stream, position))) = (&mut self.covered, place) else {
             return false;
         };
-        let skips = position.epoch == covered.epoch && position.offset <= covered.offset;
+        let Some(at) = covered.0.iter().position(|(known, _)| known == stream) else {
+            return false;
+        };
+        let skips = covered.0.get(at).is_some_and(|(_, covered)| {
+            position.epoch == covered.epoch && position.offset <= covered.offset
+        });
         if !skips {
-            self.covered = None;
+            covered.0.swap_remove(at);
+            if covered.0.is_empty() {
+                self.covered = None;
+            }
         }
         skips
+    }
+
+    /// Nothing of a stream that it has left is waited for.
+    fn forget(&mut self, stream: &StreamName) {
+        if let Some(covered) = &mut self.covered {
+            covered.0.retain(|(known, _)| known != stream);
+            if covered.0.is_empty() {
+                self.covered = None;
+            }
+        }
     }
 }
 
@@ -123,7 +153,7 @@ impl Subscriptions {
     pub(crate) fn begin(
         &mut self,
         identifier: &Identifier,
-        stream: &StreamName,
+        streams: &[StreamName],
         max: usize,
         now: Time,
     ) -> Begin {
@@ -153,7 +183,7 @@ impl Subscriptions {
         self.guarded += 1;
         self.list.push(Subscription {
             identifier: identifier.clone(),
-            stream: stream.clone(),
+            streams: Streams::from(streams),
             confirmed_by: None,
             confirmed_at: None,
             restored: false,
@@ -180,6 +210,34 @@ impl Subscriptions {
         self.list
             .iter()
             .find(|known| known.identifier == *identifier)
+    }
+
+    /// Adds a stream. False if there is no such subscription, or it has that
+    /// stream.
+    pub(crate) fn follow(&mut self, identifier: &Identifier, stream: &StreamName) -> bool {
+        let mut list = self.list.iter_mut();
+        let known = list.find(|known| known.identifier == *identifier);
+        let Some(known) = known.filter(|known| !known.streams.contains(stream)) else {
+            return false;
+        };
+        known.streams.push(stream.clone());
+        true
+    }
+
+    /// Takes a stream away. False if it was not among the subscription's.
+    pub(crate) fn unfollow(&mut self, identifier: &Identifier, stream: &StreamName) -> bool {
+        let mut list = self.list.iter_mut();
+        let Some(known) = list.find(|known| known.identifier == *identifier) else {
+            return false;
+        };
+        let Some(at) = known.streams.iter().position(|known| known == stream) else {
+            return false;
+        };
+        known.streams.remove(at);
+        let was_guarded = known.is_guarded();
+        known.forget(stream);
+        self.guarded -= usize::from(was_guarded && !known.is_guarded());
+        true
     }
 
     /// Remembers that frame `number` confirms `identifier`.
@@ -230,11 +288,7 @@ impl Subscriptions {
 
     /// Ends a hold, after a replay of everything up to `covered`. Returns the
     /// held frames that it did not bring.
-    pub(crate) fn release(
-        &mut self,
-        identifier: &Identifier,
-        covered: Option<Position>,
-    ) -> Vec<Frame> {
+    pub(crate) fn release(&mut self, identifier: &Identifier, covered: Vec<Place>) -> Vec<Frame> {
         let known = self
             .list
             .iter_mut()
@@ -242,13 +296,14 @@ impl Subscriptions {
         let Some(known) = known.filter(|known| known.is_guarded()) else {
             return Vec::new();
         };
-        if let Some(covered) = covered {
-            known.covered = Some(Box::new(covered));
+        if !covered.is_empty() {
+            known.covered = Some(Box::new(Covered(covered)));
         }
         let held = known.hold.take().map_or_else(Vec::new, |hold| hold.frames);
         let mut live = Vec::new();
-        for Held { position, frame } in held {
-            if !known.skips(position.as_ref()) {
+        for Held { place, frame } in held {
+            let place = place.as_ref().map(|(stream, position)| (stream, position));
+            if !known.skips(place) {
                 live.push(frame);
             }
         }
@@ -262,7 +317,7 @@ impl Subscriptions {
     pub(crate) fn way_of(
         &mut self,
         identifier: &Identifier,
-        position: Option<&Position>,
+        place: Option<(&StreamName, &Position)>,
     ) -> Way<'_> {
         if self.guarded == 0 {
             return Way::Through;
@@ -275,7 +330,7 @@ impl Subscriptions {
             return Way::Through;
         };
         if known.hold.is_none() {
-            if known.skips(position) {
+            if known.skips(place) {
                 return Way::Covered;
             }
             if !known.is_guarded() {

@@ -4,7 +4,8 @@
 
 use pollux_protocol::{Frame, Identifier, StreamName};
 use pollux_session::{
-    Answer, Begin, Delivery, Due, Poll, PollConfig, Session, Shared, Time, Token, session::Replay,
+    Answer, Begin, Delivery, Due, Owner, Poll, PollConfig, Session, Shared, Time, Token,
+    session::Replay,
 };
 use proptest::prelude::*;
 use std::{
@@ -85,11 +86,11 @@ impl World {
         });
         let now = Time::from_origin(Duration::from_secs(1));
         let token = Token::from_random(7);
-        let session = Session::new(1, token, token, None, Arc::clone(&shared), now);
+        let session = Session::new(1, token, token, Owner::default(), Arc::clone(&shared), now);
         let identifier = Identifier::try_new("room").unwrap();
         let stream = StreamName::try_new("room").unwrap();
         assert_eq!(
-            session.begin_subscription(&identifier, &stream, now),
+            session.begin_subscription(&identifier, &[stream], now),
             Begin::New
         );
         assert!(session.release(&identifier, Replay::default(), now));

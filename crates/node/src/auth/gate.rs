@@ -1,9 +1,12 @@
 //! Tokens first, then what the mode says.
 
-use super::{Authenticator, Client, ConnectRequest, Everybody, Presented, Verdict};
+use super::{Authenticator, Client, ConnectRequest, Presented, Verdict};
 use futures_util::future::BoxFuture;
 use pollux_protocol::{DisconnectReason, Identity, TokenError, TokenVerifier};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 /// How clients prove with a token who they are.
 #[derive(Debug)]
@@ -21,7 +24,7 @@ pub(crate) struct Gate {
     /// `None` where no secret is set that could prove anything.
     pub(crate) tokens: Option<Tokens>,
     /// Those without a token.
-    pub(crate) others: Everybody,
+    pub(crate) others: Arc<dyn Authenticator>,
 }
 
 impl Tokens {
@@ -47,6 +50,7 @@ fn client(identity: Identity) -> Client {
         identifiers: Some(identity.identifiers.into()),
         // A time that the clock can't tell never comes.
         expires: expires.and_then(|since| UNIX_EPOCH.checked_add(since)),
+        ..Client::default()
     }
 }
 

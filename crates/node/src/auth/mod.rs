@@ -1,25 +1,37 @@
 //! Who may connect, and which streams they may hear.
 
 mod gate;
+mod introduction;
 mod key;
 mod streams;
 
 pub(crate) use gate::{Gate, Tokens};
+pub(crate) use introduction::Introduction;
 pub(crate) use key::BearerKey;
 pub(crate) use streams::StreamPolicy;
 
+use axum::extract::ConnectInfo;
 use futures_util::future::BoxFuture;
-use http::{HeaderMap, header};
-use pollux_protocol::DisconnectReason;
-use std::{borrow::Cow, fmt::Debug, net::IpAddr, time::SystemTime};
+use http::{HeaderMap, header, request::Parts, uri::Authority};
+use pollux_protocol::{DisconnectReason, Frame};
+use std::{
+    borrow::Cow,
+    fmt::Debug,
+    net::{IpAddr, SocketAddr},
+    time::SystemTime,
+};
 
 /// What is known of a client that wants to open a session.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectRequest<'a> {
     /// The request's headers.
     pub headers: &'a HeaderMap,
+    /// The path, without the query.
+    pub path: &'a str,
     /// The query string, without its question mark; empty if there is none.
     pub query: &'a str,
+    /// The host that HTTP/2 says beside the headers.
+    pub authority: Option<&'a str>,
     /// The other end of the connection, which may be a proxy; `None` if the
     /// server that took the connection does not say.
     pub peer: Option<IpAddr>,
@@ -28,12 +40,25 @@ pub struct ConnectRequest<'a> {
 /// What comes before a token among a WebSocket's subprotocols.
 const TOKEN_PROTOCOL: &str = "anycable-token.";
 
-impl ConnectRequest<'_> {
+impl<'a> ConnectRequest<'a> {
+    /// What a request's head says, and who the server that took its connection
+    /// says is at the other end.
+    pub(crate) fn of(head: &'a Parts) -> Self {
+        let peer = head.extensions.get::<ConnectInfo<SocketAddr>>();
+        Self {
+            headers: &head.headers,
+            path: head.uri.path(),
+            query: head.uri.query().unwrap_or_default(),
+            authority: head.uri.authority().map(Authority::as_str),
+            peer: peer.map(|ConnectInfo(peer)| peer.ip()),
+        }
+    }
+
     /// The token a client presents, wherever it can: in the header `x-<name>`,
     /// as the subprotocol `anycable-token.<token>` (pages can give a WebSocket
     /// no header), or in the query as `name`. The first of these counts.
     #[must_use]
-    pub fn token(&self, name: &str) -> Option<Cow<'_, str>> {
+    pub fn token(&self, name: &str) -> Option<Cow<'a, str>> {
         let header = self.headers.get(format!("x-{name}"));
         let header = header.and_then(|value| value.to_str().ok());
         if let Some(token) = header.filter(|token| !token.is_empty()) {
@@ -60,6 +85,8 @@ pub struct Client {
     /// When its sessions end, because what it proved counts no longer; `None`
     /// if that never happens.
     pub expires: Option<SystemTime>,
+    /// Who spoke for it.
+    pub(crate) introduction: Introduction,
 }
 
 impl Client {
@@ -68,7 +95,7 @@ impl Client {
     pub fn named(identifiers: impl Into<Box<str>>) -> Self {
         Self {
             identifiers: Some(identifiers.into()),
-            expires: None,
+            ..Self::default()
         }
     }
 }
@@ -85,6 +112,15 @@ pub enum Verdict {
         /// Whether the client should try again.
         reconnect: bool,
     },
+    /// It may not, in the words of whoever decided.
+    Dismiss {
+        /// The `disconnect` that the client is told.
+        farewell: Frame,
+        /// Why, as far as that has a name.
+        reason: DisconnectReason,
+    },
+    /// Nobody can say now. The client should try again later.
+    Unavailable,
 }
 
 /// What a client presents for a session that exists already.
@@ -153,7 +189,9 @@ mod tests {
         let token = |headers: &HeaderMap, query: &str| {
             let request = ConnectRequest {
                 headers,
+                path: "/",
                 query,
+                authority: None,
                 peer: None,
             };
             request.token("jid").map(Cow::into_owned)

@@ -43,6 +43,17 @@ fn listening(verifier: &StreamVerifier, signed: &str) -> Option<Permission> {
 }
 
 impl StreamPolicy {
+    /// Whether it is for a backend to judge: a channel that nobody knows here,
+    /// or one of those that the operator has not switched on.
+    pub(crate) fn leaves_to_backend(&self, identifier: &Identifier) -> bool {
+        match Channel::parse(identifier) {
+            Ok(Channel::Other) => true,
+            Ok(Channel::Turbo(_)) => self.turbo.is_none(),
+            Ok(Channel::CableReady(_)) => self.cable_ready.is_none(),
+            Ok(Channel::PubSub(_)) | Err(_) => false,
+        }
+    }
+
     /// `None`: the subscription is refused.
     pub(crate) fn resolve(&self, identifier: &Identifier) -> Option<Permission> {
         match Channel::parse(identifier).ok()? {

@@ -15,6 +15,12 @@ pub const OPEN_BROADCAST_PORT: u16 = 8090;
 /// The phrase from which the key of the REST API is derived.
 const API_KEY_PHRASE: &str = "api-cable";
 
+/// The phrase from which the key of calls to a backend is derived.
+const RPC_KEY_PHRASE: &str = "rpc-cable";
+
+/// How a list of gRPC addresses begins that is one backend.
+const GRPC_LIST: &str = "grpc-list://";
+
 /// The phrase from which the broadcast key is derived, so that it differs from other keys of
 /// the same secret. Publishers derive it too.
 const BROADCAST_KEY_PHRASE: &str = "broadcast-cable";
@@ -33,7 +39,7 @@ pub enum Mode {
 impl Config {
     /// How open the server is.
     pub fn mode(&self) -> Mode {
-        let is_protected = self.noauth || self.has_secret();
+        let is_protected = self.noauth || self.has_secret() || self.asks_backend();
         if self.public {
             Mode::Public
         } else if !is_protected && self.is_local() {
@@ -46,6 +52,41 @@ impl Config {
     /// Whether clients may connect that prove nothing.
     pub fn accepts_connections(&self) -> bool {
         !self.enforce_jwt && (self.noauth || self.mode() != Mode::Secured)
+    }
+
+    /// Whether a backend is asked.
+    pub fn asks_backend(&self) -> bool {
+        !self.norpc && !self.backends().is_empty()
+    }
+
+    /// The backends that calls go to.
+    pub fn backends(&self) -> Vec<String> {
+        // The commas of a list of gRPC's own are not between backends.
+        let mut hosts: Vec<String> = Vec::new();
+        for host in self.rpc_host.iter().flat_map(|hosts| hosts.split(',')) {
+            let (host, is_bare) = (host.trim(), !host.contains("://"));
+            match hosts.last_mut() {
+                Some(list) if is_bare && list.starts_with(GRPC_LIST) => {
+                    list.push(',');
+                    list.push_str(host);
+                }
+                _ if host.is_empty() => {}
+                _ => hosts.push(host.to_owned()),
+            }
+        }
+        hosts
+    }
+
+    /// The key that calls to a backend by HTTP carry, given or derived.
+    pub fn rpc_key(&self) -> Option<String> {
+        match &self.http_rpc_secret {
+            Secret::Absent => self
+                .secret
+                .expose()
+                .map(|secret| pollux_protocol::derived_key(secret.as_bytes(), RPC_KEY_PHRASE)),
+            Secret::Cleared => None,
+            Secret::Set(key) => Some(key.expose_secret().to_owned()),
+        }
     }
 
     /// Whether clients may subscribe to streams by their plain names.

@@ -39,6 +39,8 @@ pub use self::{
     error::{ConfigError, Problem},
     health::{HealthQuestion, HealthRequest},
     load::{Action, Loaded},
-    settings::{Broker, Config, Console, LogFormat, LogLevel, PollOverflow, Secret},
+    settings::{
+        Broker, Config, Console, DisconnectMode, LogFormat, LogLevel, PollOverflow, Secret,
+    },
     sign::{SignRequest, SignedChannel},
 };

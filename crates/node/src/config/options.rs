@@ -8,7 +8,7 @@ use super::spec::{
     Kind::{Bool, Bytes, Choice, List, Millis, Number, Port, Seconds, Secret, Text, Url},
     OptionSpec,
     Section::{
-        Broadcasting, Broker, Category, Limits, LongPolling, Mailbox, Operations, Redis, Room,
+        Broadcasting, Broker, Category, Limits, LongPolling, Mailbox, Operations, Redis, Room, Rpc,
         Server, Sse, Streams, WebSocket,
     },
     row,
@@ -578,6 +578,139 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         "Refuse clients without a token, even with noauth and public.",
     )
     .alias(&["jwt_id_enforce"]),
+    row(
+        Rpc,
+        "rpc_host",
+        Text,
+        "",
+        "The backend that decides who may connect, what channels are and what clients' messages \
+         do, by AnyCable's RPC. http://app:3000/_anycable, or with gRPC app:50051, \
+         dns:///app:50051 or grpc-list://app1:50051,app2:50051. Several, separated by commas, \
+         take turns. Empty: no backend.",
+    ),
+    row(
+        Rpc,
+        "norpc",
+        Bool,
+        "false",
+        "Ask no backend, whatever rpc_host is.",
+    ),
+    row(
+        Rpc,
+        "rpc_concurrency",
+        Number,
+        "28",
+        "Calls to the backend at one time. At least 1.",
+    ),
+    row(
+        Rpc,
+        "rpc_max_waiting",
+        Number,
+        "5000",
+        "Calls that may wait for their turn. Clients beyond them are asked to come again later.",
+    ),
+    row(
+        Rpc,
+        "rpc_command_timeout",
+        Millis,
+        "3000ms",
+        "How long a call may take with all its waiting and tries. More than 0.",
+    ),
+    row(
+        Rpc,
+        "rpc_request_timeout",
+        Millis,
+        "0ms",
+        "How long one try may take. 0: 3 s for HTTP, and for gRPC as long as the call may.",
+    )
+    .alias(&["http_rpc_timeout"]),
+    row(
+        Rpc,
+        "http_rpc_secret",
+        Secret,
+        "",
+        "Key that calls by HTTP carry as a bearer token. Absent: derived from secret. \"none\", or \
+         neither: no key.",
+    ),
+    row(
+        Rpc,
+        "rpc_enable_tls",
+        Bool,
+        "false",
+        "Speak TLS to a backend of gRPC. With https:// it is always spoken.",
+    ),
+    row(
+        Rpc,
+        "rpc_tls_verify",
+        Bool,
+        "true",
+        "Whether the backend's certificate must be valid. False lets anybody in between listen.",
+    ),
+    row(
+        Rpc,
+        "rpc_tls_root_ca",
+        Text,
+        "",
+        "PEM file of those who sign the backend's certificates. Empty: whom the system trusts.",
+    ),
+    row(
+        Rpc,
+        "rpc_tls_client_cert_path",
+        Text,
+        "",
+        "PEM file of the certificate that this node shows to the backend. Empty: none.",
+    ),
+    row(
+        Rpc,
+        "rpc_tls_client_key_path",
+        Text,
+        "",
+        "PEM file of that certificate's private key.",
+    ),
+    row(
+        Rpc,
+        "rpc_max_call_recv_size",
+        Bytes,
+        "4MiB",
+        "The largest answer that is read. At least 1.",
+    ),
+    row(
+        Rpc,
+        "headers",
+        List,
+        "cookie",
+        "Headers of a client's request that the backend is told, besides the address of the \
+         client (REMOTE_ADDR) and its token.",
+    )
+    .alias(&["proxy_headers"]),
+    row(
+        Rpc,
+        "proxy_cookies",
+        List,
+        "",
+        "Cookies that the backend is told, by name. Empty: all.",
+    ),
+    row(
+        Rpc,
+        "disconnect_mode",
+        Choice(&["auto", "always", "never"]),
+        "auto",
+        "Whether the backend is told that a session has ended. auto: of those it has heard of.",
+    ),
+    row(
+        Rpc,
+        "disconnect_rate",
+        Number,
+        "100",
+        "Ended sessions that the backend is told of, a second. At least 1.",
+    ),
+    row(
+        Rpc,
+        "disconnect_backlog_size",
+        Number,
+        "4096",
+        "Ended sessions that may wait for that; of those beyond them it is not told. At least 1.",
+    ),
     row(
         Streams,
         "public_streams",

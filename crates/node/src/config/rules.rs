@@ -61,13 +61,13 @@ impl Config {
     /// What is wrong with values that are fine alone.
     pub(super) fn broken_combinations(&self) -> Vec<Rule> {
         let mut broken = self.paths_in_conflict();
-        let is_protected = self.public || self.noauth || self.has_secret();
+        let is_protected = self.public || self.noauth || self.has_secret() || self.asks_backend();
         if !self.is_local() && !is_protected {
             broken.push(Rule::new(
                 "host",
                 format!(
                     "is {:?}, which other machines can reach, and nothing says who may connect: \
-                     set secret, or public to let everyone in, or listen on 127.0.0.1",
+                     set secret or rpc_host, or public to let everyone in, or listen on 127.0.0.1",
                     self.host
                 ),
             ));
@@ -86,6 +86,12 @@ impl Config {
         }
         if self.ssl_cert.is_some() != self.ssl_key.is_some() {
             broken.push(Rule::new("ssl_cert", "and ssl_key go together".to_owned()));
+        }
+        if self.rpc_tls_client_cert_path.is_some() != self.rpc_tls_client_key_path.is_some() {
+            broken.push(Rule::new(
+                "rpc_tls_client_cert_path",
+                "and rpc_tls_client_key_path go together".to_owned(),
+            ));
         }
         if self.redis_sentinels.is_some() && self.redis_url.is_none() {
             broken.push(Rule::new(
@@ -141,6 +147,10 @@ impl Config {
             ("ws_max_pending_size", self.ws_max_pending_size),
             ("max_message_size", self.max_message_size),
             ("category_buffer_size", self.category_buffer_size),
+            ("rpc_concurrency", self.rpc_concurrency),
+            ("rpc_max_call_recv_size", self.rpc_max_call_recv_size),
+            ("disconnect_rate", self.disconnect_rate),
+            ("disconnect_backlog_size", self.disconnect_backlog_size),
         ];
         let durations = [
             ("header_read_timeout", self.header_read_timeout),
@@ -152,6 +162,7 @@ impl Config {
             ("mailbox_ttl", self.mailbox_ttl),
             ("room_ttl", self.room_ttl),
             ("history_ttl", self.history_ttl),
+            ("rpc_command_timeout", self.rpc_command_timeout),
             ("presence_ttl", self.presence_ttl),
             ("redis_keepalive_interval", self.redis_keepalive_interval),
             ("redis_check_interval", self.redis_check_interval),

@@ -193,6 +193,49 @@ pub struct Config {
     /// Whether clients without a token are refused.
     pub enforce_jwt: bool,
 
+    /// The backends that are asked, separated by commas; see [`Config::backends`].
+    #[serde(deserialize_with = "text_or_absent")]
+    pub rpc_host: Option<String>,
+    /// Whether none is asked all the same.
+    pub norpc: bool,
+    /// Calls at one time.
+    pub rpc_concurrency: usize,
+    /// Calls that may wait for their turn.
+    pub rpc_max_waiting: usize,
+    /// How long a call may take.
+    #[serde(deserialize_with = "millis")]
+    pub rpc_command_timeout: Duration,
+    /// How long one try may take; 0 is the transport's default.
+    #[serde(deserialize_with = "millis")]
+    pub rpc_request_timeout: Duration,
+    /// Key of calls by HTTP; see [`Config::rpc_key`].
+    pub http_rpc_secret: Secret,
+    /// Whether gRPC is spoken through TLS.
+    pub rpc_enable_tls: bool,
+    /// Whether the backend's certificate must be valid.
+    pub rpc_tls_verify: bool,
+    /// Who signs it, if not whom the system trusts.
+    #[serde(deserialize_with = "text_or_absent")]
+    pub rpc_tls_root_ca: Option<String>,
+    /// The certificate shown to the backend.
+    #[serde(deserialize_with = "text_or_absent")]
+    pub rpc_tls_client_cert_path: Option<String>,
+    /// Its key.
+    #[serde(deserialize_with = "text_or_absent")]
+    pub rpc_tls_client_key_path: Option<String>,
+    /// Bytes of the largest answer.
+    pub rpc_max_call_recv_size: usize,
+    /// Headers that the backend is told.
+    pub headers: Vec<String>,
+    /// Cookies that it is told; none named means all.
+    pub proxy_cookies: Vec<String>,
+    /// Of which ended sessions it is told.
+    pub disconnect_mode: DisconnectMode,
+    /// Ended sessions that it is told of, a second.
+    pub disconnect_rate: usize,
+    /// Those that may wait for it.
+    pub disconnect_backlog_size: usize,
+
     /// Whether clients may subscribe by plain names in every mode; see
     /// [`Config::public_streams`] for whether they may in this one.
     pub public_streams: bool,
@@ -366,6 +409,18 @@ impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer).map(|text| Self::new(&text))
     }
+}
+
+/// Of which ended sessions a backend is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DisconnectMode {
+    /// Of those it has heard of before.
+    Auto,
+    /// Of all.
+    Always,
+    /// Of none.
+    Never,
 }
 
 /// Whether the console page is served.

@@ -167,6 +167,7 @@ pub(super) enum Section {
     Category,
     Mailbox,
     Room,
+    Rpc,
     Streams,
     Broadcasting,
     Broker,
@@ -177,7 +178,7 @@ pub(super) enum Section {
 
 impl Section {
     /// The headings in reading order.
-    pub(super) const ALL: [Self; 13] = [
+    pub(super) const ALL: [Self; 14] = [
         Self::Server,
         Self::LongPolling,
         Self::WebSocket,
@@ -185,6 +186,7 @@ impl Section {
         Self::Category,
         Self::Mailbox,
         Self::Room,
+        Self::Rpc,
         Self::Streams,
         Self::Broadcasting,
         Self::Broker,
@@ -203,6 +205,7 @@ impl Section {
             Self::Category => "Category polling",
             Self::Mailbox => "Mailboxes",
             Self::Room => "Rooms",
+            Self::Rpc => "Backend (RPC)",
             Self::Streams => "Streams",
             Self::Broadcasting => "Broadcasting",
             Self::Broker => "Broker",

@@ -3,14 +3,13 @@
 use super::{body::AnswerBody, cors::Origins, problem::Problem};
 use crate::{
     auth::ConnectRequest,
-    runtime::{Admitted, Rejected, Runtime},
+    runtime::{Admitted, Runtime},
     server::Counted,
     socket::{Pace, Socket, SocketConfig, refuse},
 };
-use axum::extract::{ConnectInfo, FromRequestParts as _, Request, WebSocketUpgrade};
+use axum::extract::{FromRequestParts as _, Request, WebSocketUpgrade};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
-use pollux_protocol::action_cable::reply;
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 /// Speaks positions, resume and pong timeouts. The better one, so it is first:
 /// the first of ours that the client offers is chosen.
@@ -63,13 +62,8 @@ impl CableDoor {
             let problem = Problem::because("protocol", "none of the offered protocols is spoken");
             return Err(problem.answer(StatusCode::BAD_REQUEST));
         }
-        let peer = head.extensions.get::<ConnectInfo<SocketAddr>>();
-        let query = head.uri.query().unwrap_or_default();
-        let connect = ConnectRequest {
-            headers: &head.headers,
-            query,
-            peer: peer.map(|ConnectInfo(peer)| peer.ip()),
-        };
+        let connect = ConnectRequest::of(&head);
+        let query = connect.query;
         let source = self.runtime.source(&connect);
         let verdict = self.runtime.let_in(connect).await;
         let limits = |upgrade: WebSocketUpgrade| {
@@ -84,11 +78,10 @@ impl CableDoor {
         };
         let Admitted { client, earlier } = match verdict {
             Ok(admitted) => admitted,
-            Err(Rejected { reason, reconnect }) => {
-                let farewell = reply::disconnect(reason, reconnect);
+            Err(rejected) => {
                 let timeout = self.config.write_timeout;
                 return Ok(
-                    limits(upgrade).on_upgrade(move |socket| refuse(socket, farewell, timeout))
+                    limits(upgrade).on_upgrade(move |socket| refuse(socket, rejected, timeout))
                 );
             }
         };

@@ -8,21 +8,26 @@ mod body;
 mod gzip;
 mod query;
 
-use super::{accept_encoding::accepts_gzip, body::AnswerBody, cors::Origins, problem::Problem};
-use crate::{auth::ConnectRequest, runtime::Runtime};
-use axum::extract::{ConnectInfo, Request};
+use super::{
+    accept_encoding::accepts_gzip, body::AnswerBody, cors::Origins, problem::Problem,
+    visitor::rejection,
+};
+use crate::{
+    auth::ConnectRequest,
+    runtime::{Rejected, Runtime},
+};
+use axum::extract::Request;
 use body::EventBody;
 use gzip::Gzip;
 use http::{HeaderValue, Method, Response, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt as _, Limited};
 use pollux_protocol::{
     Command, Frame, HistoryRequest, Identifier,
-    action_cable::reply,
-    sse::{EventWriter, last_event_id},
+    sse::{EventWriter, last_event_id, place_of_event_id},
 };
 use pollux_session::{Answer, Session, Time};
 use query::EventQuery;
-use std::{future::poll_fn, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::poll_fn, sync::Arc, time::Duration};
 
 /// What the route takes.
 const METHODS: &str = "GET, POST, OPTIONS";
@@ -94,8 +99,7 @@ impl EventDoor {
             self.several(body, query.raw).await?
         };
         let session = self.admit(&head).await?;
-        let now = self.runtime.clock.now();
-        session.reply(reply::welcome(&session.sid().text()), now);
+        self.runtime.greet(&session);
         // From here on the session ends with this.
         let mut events = EventBody::new(
             Arc::clone(&self.runtime),
@@ -110,6 +114,9 @@ impl EventDoor {
         if !asked.is_empty() && count(&first, "reject_subscription") >= asked.len() {
             let problem = Problem::because("subscription", "the subscription was rejected");
             return Err(Box::new(problem.answer(StatusCode::BAD_REQUEST)));
+        }
+        if session.is_over() && count(&first, "confirm_subscription") == 0 {
+            return Err(Box::new(rejection(&Rejected::Later)));
         }
         events.begin(&first);
         let encodings = head.headers.get_all(header::ACCEPT_ENCODING);
@@ -157,17 +164,21 @@ impl EventDoor {
             streams: Vec::new(),
         };
         if let Some(last) = last.filter(|last| !last.is_empty()) {
-            let stream = self.runtime.streams.resolve(&identifier);
-            let stream = stream.map(|permission| permission.stream);
-            let position = stream
-                .as_ref()
-                .and_then(|stream| last_event_id(&last, stream));
-            let (Some(stream), Some(position)) = (stream, position) else {
+            let streams = &self.runtime.streams;
+            let place = match streams.resolve(&identifier) {
+                Some(permission) => {
+                    let position = last_event_id(&last, &permission.stream);
+                    position.map(|position| (permission.stream, position))
+                }
+                None if streams.leaves_to_backend(&identifier) => place_of_event_id(&last),
+                None => None,
+            };
+            let Some(place) = place else {
                 let reason = "Last-Event-ID is not one of this stream";
                 let problem = Problem::because("last-event-id", reason);
                 return Err(Box::new(problem.answer(StatusCode::BAD_REQUEST)));
             };
-            history.streams.push((stream, position));
+            history.streams.push(place);
         }
         let asks = history.since.is_some() || !history.streams.is_empty();
         Ok(Wish {
@@ -211,17 +222,10 @@ impl EventDoor {
     }
 
     async fn admit(&self, head: &Parts) -> Result<Arc<Session>, Refusal> {
-        let peer = head.extensions.get::<ConnectInfo<SocketAddr>>();
-        let connect = ConnectRequest {
-            headers: &head.headers,
-            query: head.uri.query().unwrap_or_default(),
-            peer: peer.map(|ConnectInfo(peer)| peer.ip()),
-        };
+        let connect = ConnectRequest::of(head);
         let source = self.runtime.source(&connect);
-        let client = self.runtime.let_in_anew(connect).await.map_err(|reason| {
-            let problem = Problem::because("unauthorized", reason.as_str());
-            Box::new(problem.answer(StatusCode::UNAUTHORIZED))
-        })?;
+        let client = self.runtime.let_in_anew(connect).await;
+        let client = client.map_err(|rejected| Box::new(rejection(&rejected)))?;
         self.runtime.open_passing(client, source).ok_or_else(|| {
             let problem = Problem::because("busy", "the node takes no more clients now");
             Box::new(problem.answer(StatusCode::SERVICE_UNAVAILABLE))

@@ -77,7 +77,8 @@ impl Listener {
         stream: &StreamName,
     ) -> Result<Option<Position>, BrokerError> {
         let now = self.runtime.clock.now();
-        match self.session.begin_subscription(identifier, stream, now) {
+        let streams = std::slice::from_ref(stream);
+        match self.session.begin_subscription(identifier, streams, now) {
             Begin::New => {}
             Begin::Known | Begin::Reconfirm => return Ok(None),
             Begin::TooMany | Begin::Closed => return Err(BrokerError::Stopped),
@@ -92,8 +93,11 @@ impl Listener {
     /// Lets the frames flow that were held back, but for those up to `covered`:
     /// they have been read from history.
     pub(crate) fn release(&self, identifier: &Identifier, covered: Option<Position>) {
+        let mut listening = self.listening.iter();
+        let known = listening.find(|(known, _)| known == identifier);
+        let covered = known.and_then(|(_, stream)| Some((stream.clone(), covered?)));
         let replay = Replay {
-            covered,
+            covered: covered.into_iter().collect(),
             ..Replay::default()
         };
         let now = self.runtime.clock.now();

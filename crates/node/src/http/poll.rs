@@ -219,9 +219,8 @@ impl PollDoor {
             poll_id: text(POLL_ID).map(Result::unwrap_or_default),
             cursor: cursor_of(&head.headers),
             connect: ConnectRequest {
-                headers: &head.headers,
-                query: head.uri.query().unwrap_or_default(),
                 peer,
+                ..ConnectRequest::of(&head)
             },
             body: &body,
         };

@@ -3,7 +3,7 @@
 use super::{body::AnswerBody, broadcast::BroadcastDoor, cors::Origins, problem::Problem};
 use crate::{
     auth::{Client, ConnectRequest},
-    runtime::Runtime,
+    runtime::{Rejected, Runtime},
 };
 use axum::extract::ConnectInfo;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request::Parts};
@@ -17,21 +17,28 @@ pub(super) type Refusal = Box<Response<AnswerBody>>;
 /// Whoever may wait for a stream's publications by its
 /// plain name.
 pub(super) async fn admit(runtime: &Runtime, head: &Parts) -> Result<Client, Refusal> {
-    let peer = head.extensions.get::<ConnectInfo<SocketAddr>>();
-    let connect = ConnectRequest {
-        headers: &head.headers,
-        query: head.uri.query().unwrap_or_default(),
-        peer: peer.map(|ConnectInfo(peer)| peer.ip()),
-    };
-    let client = runtime.let_in_anew(connect).await.map_err(|reason| {
-        let problem = Problem::because("unauthorized", reason.as_str());
-        Box::new(problem.answer(StatusCode::UNAUTHORIZED))
-    })?;
+    let connect = ConnectRequest::of(head);
+    let client = runtime.let_in_anew(connect).await;
+    let client = client.map_err(|rejected| Box::new(rejection(&rejected)))?;
     if !runtime.streams.public {
         let problem = Problem::because("streams", "streams are not public here");
         return Err(Box::new(problem.answer(StatusCode::FORBIDDEN)));
     }
     Ok(client)
+}
+
+/// The answer to a client that is not let in.
+pub(super) fn rejection(rejected: &Rejected) -> Response<AnswerBody> {
+    match rejected {
+        Rejected::Dismissed { reason, .. } => {
+            let problem = Problem::because("unauthorized", reason.as_str());
+            problem.answer(StatusCode::UNAUTHORIZED)
+        }
+        Rejected::Later => {
+            let problem = Problem::because("backend", "nobody can say now who may connect");
+            problem.answer(StatusCode::SERVICE_UNAVAILABLE)
+        }
+    }
 }
 
 /// Whom a request is counted for.

@@ -2,15 +2,19 @@
 
 use super::{NodeError, doors::category_keep};
 use crate::{
+    application::{Application, Farewells, Telling},
     archive,
     config::{Config, PollOverflow},
+    proxies::TrustedProxies,
     runtime::voice,
+    telemetry::Throttle,
 };
 use base64::Engine as _;
 use pollux_broker::{
     Broker, BrokerError, Events, MemoryBroker, MemoryConfig, RedisBroker, RedisConfig, RedisTls,
 };
 use pollux_protocol::{Meta, Publication};
+use pollux_rpc::{Backend, Options, Tls};
 use pollux_session::{Overflow, PollConfig, Rate};
 use secrecy::{ExposeSecret as _, SecretString};
 use std::{
@@ -81,6 +85,50 @@ fn redis_config(config: &Config, node_id: &str, url: &SecretString) -> RedisConf
         discovery_interval: config.redis_sentinel_discovery_interval,
         max_publication_size: config.max_publication_size,
     }
+}
+
+/// The backend, if there is one.
+pub(super) fn start_application(
+    config: &Config,
+    proxies: &TrustedProxies,
+) -> Result<Option<Arc<Application>>, NodeError> {
+    if !config.asks_backend() {
+        return Ok(None);
+    }
+    let hosts = config.backends();
+    let speaks_http = hosts.iter().any(|host| host.starts_with("http"));
+    let tls = Tls {
+        verify: config.rpc_tls_verify,
+        root_ca: config.rpc_tls_root_ca.as_ref().map(PathBuf::from),
+        client_cert: config.rpc_tls_client_cert_path.as_ref().map(PathBuf::from),
+        client_key: config.rpc_tls_client_key_path.as_ref().map(PathBuf::from),
+    };
+    let backend = Backend::new(Options {
+        hosts,
+        concurrency: config.rpc_concurrency,
+        max_waiting: config.rpc_max_waiting,
+        command_timeout: config.rpc_command_timeout,
+        request_timeout: Some(config.rpc_request_timeout).filter(|time| !time.is_zero()),
+        secret: config.rpc_key().map(SecretString::from),
+        tls: (speaks_http || config.rpc_enable_tls).then_some(tls),
+        max_answer_bytes: config.rpc_max_call_recv_size,
+    })?;
+    Ok(Some(Arc::new(Application {
+        backend,
+        telling: Telling::new(
+            &config.headers,
+            &config.jwt_param,
+            &config.proxy_cookies,
+            proxies.clone(),
+            config.uses_tls(),
+        ),
+        farewells: Farewells::new(
+            config.disconnect_mode,
+            config.disconnect_rate,
+            config.disconnect_backlog_size,
+        ),
+        failures: Throttle::default(),
+    })))
 }
 
 pub(super) fn poll_config(config: &Config) -> PollConfig {

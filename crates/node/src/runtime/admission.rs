@@ -8,9 +8,9 @@ use super::{
     Runtime,
     resume::{Restorable, wanted},
 };
-use crate::auth::{Client, ConnectRequest, Presented, Verdict};
+use crate::auth::{Client, ConnectRequest, Introduction, Presented, Verdict};
 use parking_lot::Mutex;
-use pollux_protocol::DisconnectReason;
+use pollux_protocol::{DisconnectReason, Frame, action_cable::reply};
 use pollux_session::Session;
 use std::{
     collections::BTreeMap,
@@ -34,11 +34,24 @@ pub(crate) struct Admitted {
     pub(crate) earlier: Option<Restorable>,
 }
 
-/// Why a client may not, and whether it should try again.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Rejected {
-    pub(crate) reason: DisconnectReason,
-    pub(crate) reconnect: bool,
+/// A client may not.
+#[derive(Clone, Debug)]
+pub(crate) enum Rejected {
+    /// It is told so.
+    Dismissed {
+        farewell: Frame,
+        reason: DisconnectReason,
+    },
+    /// Not now: nobody knows whether it may.
+    Later,
+}
+
+/// Why a client may not, for good.
+const fn never(reason: DisconnectReason) -> Verdict {
+    Verdict::Refuse {
+        reason,
+        reconnect: false,
+    }
 }
 
 /// Sessions that end at a known time, by the second.
@@ -106,57 +119,60 @@ impl Runtime {
         let earlier = self
             .restorable(wanted(request.headers, request.query))
             .await;
-        let verdict = match earlier {
-            None => self.ask(request).await,
+        let (verdict, earlier) = match earlier {
+            None => (self.authenticator.authenticate(request).await, None),
             Some(earlier) => {
                 let had = earlier.client();
                 match self
                     .authenticator
                     .recognize(request, had.identifiers.as_deref())
                 {
-                    Presented::Nothing if had.expires.is_some_and(is_over) => Err(Rejected {
-                        reason: DisconnectReason::TokenExpired,
-                        reconnect: false,
-                    }),
-                    Presented::Nothing => Ok(Admitted {
-                        client: had,
-                        earlier: Some(earlier),
-                    }),
-                    Presented::Same(client) => Ok(Admitted {
-                        client,
-                        earlier: Some(earlier),
-                    }),
-                    Presented::Other => self.ask(request).await,
-                    Presented::Worthless(reason) => Err(Rejected {
-                        reason,
-                        reconnect: false,
-                    }),
+                    Presented::Nothing if had.expires.is_some_and(is_over) => {
+                        (never(DisconnectReason::TokenExpired), None)
+                    }
+                    Presented::Nothing => (Verdict::Accept(had), Some(earlier)),
+                    Presented::Same(client) => (Verdict::Accept(client), Some(earlier)),
+                    Presented::Other => (self.authenticator.authenticate(request).await, None),
+                    Presented::Worthless(reason) => (never(reason), None),
                 }
             }
         };
-        verdict.inspect_err(|_| self.metrics.failed_auths.inc())
+        let client = self.read(verdict, request, earlier.as_ref())?;
+        Ok(Admitted { client, earlier })
     }
 
     /// Who a client is that opens a session which ends with its connection.
     pub(crate) async fn let_in_anew(
         &self,
         request: ConnectRequest<'_>,
-    ) -> Result<Client, DisconnectReason> {
-        let asked = self.ask(request).await;
-        let asked = asked.inspect_err(|_| self.metrics.failed_auths.inc());
-        asked
-            .map(|admitted| admitted.client)
-            .map_err(|rejected| rejected.reason)
+    ) -> Result<Client, Rejected> {
+        let verdict = self.authenticator.authenticate(request).await;
+        self.read(verdict, request, None)
     }
 
-    async fn ask(&self, request: ConnectRequest<'_>) -> Result<Admitted, Rejected> {
-        match self.authenticator.authenticate(request).await {
-            Verdict::Accept(client) => Ok(Admitted {
-                client,
-                earlier: None,
-            }),
-            Verdict::Refuse { reason, reconnect } => Err(Rejected { reason, reconnect }),
-        }
+    fn read(
+        &self,
+        verdict: Verdict,
+        request: ConnectRequest<'_>,
+        earlier: Option<&Restorable>,
+    ) -> Result<Client, Rejected> {
+        let (farewell, reason) = match verdict {
+            Verdict::Accept(mut client) => {
+                if let Some(application) = &self.application
+                    && client.introduction.is_none()
+                {
+                    let kept = earlier.map(Restorable::kept).unwrap_or_default();
+                    let attended = application.attend(&request, kept);
+                    client.introduction = Introduction::new(attended, None);
+                }
+                return Ok(client);
+            }
+            Verdict::Unavailable => return Err(Rejected::Later),
+            Verdict::Dismiss { farewell, reason } => (farewell, reason),
+            Verdict::Refuse { reason, reconnect } => (reply::disconnect(reason, reconnect), reason),
+        };
+        self.metrics.failed_auths.inc();
+        Err(Rejected::Dismissed { farewell, reason })
     }
 
     /// The session ends when what its client proved does.

@@ -4,6 +4,7 @@
 //! to their end even if the request that brought them is gone.
 
 use super::Runtime;
+use crate::application::Attended;
 use pollux_broker::{BrokerError, History, HistoryError, Since};
 use pollux_protocol::{
     Command, HistoryRequest, Identifier, Meta, Payload, Position, Publication, StreamName,
@@ -147,16 +148,27 @@ impl Runtime {
                 history,
                 presence,
             } => {
-                self.subscribe(session, &identifier, history).await;
+                match self.backend_of(session, &identifier) {
+                    Some(backend) => {
+                        let asked = self.subscribe_at(backend, session, &identifier, history);
+                        Box::pin(asked).await;
+                    }
+                    None => self.subscribe(session, &identifier, history).await,
+                }
                 if let Some(presence) = presence
-                    && session.stream_of(&identifier).is_some()
+                    && session.is_subscribed(&identifier)
                 {
                     self.join(session, &identifier, presence).await;
                 }
             }
             Command::Unsubscribe { identifier } => {
-                if let Some(ended) = session.unsubscribe(&identifier) {
-                    self.leave(session, &ended.stream).await;
+                if let Some(backend) = self.backend_of(session, &identifier) {
+                    let asked = self.unsubscribe_at(backend, session, &identifier);
+                    Box::pin(asked).await;
+                } else if let Some(ended) = session.unsubscribe(&identifier) {
+                    for stream in &ended.streams {
+                        self.leave(session, stream).await;
+                    }
                     self.detach(session, vec![ended]);
                     self.remember(session);
                 }
@@ -166,7 +178,7 @@ impl Runtime {
                 presence,
             } => self.join(session, &identifier, presence).await,
             Command::Leave { identifier } => {
-                if let Some(stream) = session.stream_of(&identifier) {
+                if let Some(stream) = self.presence_stream(session, &identifier) {
                     self.leave(session, &stream).await;
                 }
             }
@@ -183,7 +195,11 @@ impl Runtime {
             Command::Whisper { identifier, data } => {
                 self.whisper(session, &identifier, data).await;
             }
-            Command::Message { identifier, .. } => self.ignore(session, &identifier),
+            Command::Message { identifier, data } => {
+                if !Box::pin(self.perform(session, &identifier, &data)).await {
+                    self.ignore(session, &identifier);
+                }
+            }
             Command::Ping => {
                 session.reply(reply::pong(), self.clock.now());
             }
@@ -201,18 +217,10 @@ impl Runtime {
             return self.reject(session, identifier);
         };
         let stream = permission.stream;
-        match session.begin_subscription(identifier, &stream, self.clock.now()) {
+        let streams = std::slice::from_ref(&stream);
+        match session.begin_subscription(identifier, streams, self.clock.now()) {
             Begin::New => {}
-            Begin::Reconfirm => {
-                let confirmation = reply::confirm_subscription(identifier);
-                let now = self.clock.now();
-                if !session.confirm(identifier, confirmation, Replay::default(), now) {
-                    debug!("A session ended before its subscription was confirmed again");
-                } else if let Some(request) = history {
-                    self.history(session, identifier, &request).await;
-                }
-                return;
-            }
+            Begin::Reconfirm => return self.reconfirm(session, identifier, history).await,
             Begin::Known | Begin::Closed => return,
             Begin::TooMany => return self.reject(session, identifier),
         }
@@ -224,7 +232,7 @@ impl Runtime {
             return self.reject(session, identifier);
         }
         let replay = match &history {
-            Some(request) => self.replay(identifier, &stream, request).await,
+            Some(request) => self.replay(identifier, streams, request).await,
             None => Replay::default(),
         };
         let confirmation = reply::confirm_subscription(identifier);
@@ -235,6 +243,22 @@ impl Runtime {
             return;
         }
         self.remember(session);
+    }
+
+    /// The client has lost its confirmation.
+    pub(super) async fn reconfirm(
+        &self,
+        session: &Arc<Session>,
+        identifier: &Identifier,
+        history: Option<HistoryRequest>,
+    ) {
+        let confirmation = reply::confirm_subscription(identifier);
+        let now = self.clock.now();
+        if !session.confirm(identifier, confirmation, Replay::default(), now) {
+            debug!("A session ended before its subscription was confirmed again");
+        } else if let Some(request) = history {
+            self.history(session, identifier, &request).await;
+        }
     }
 
     /// Waits until publications arrive here, while there is a session that
@@ -256,7 +280,7 @@ impl Runtime {
         }
     }
 
-    fn reject(&self, session: &Arc<Session>, identifier: &Identifier) {
+    pub(super) fn reject(&self, session: &Arc<Session>, identifier: &Identifier) {
         self.metrics.rejected_subscriptions.inc();
         session.reply(reply::reject_subscription(identifier), self.clock.now());
     }
@@ -267,86 +291,88 @@ impl Runtime {
         identifier: &Identifier,
         request: &HistoryRequest,
     ) {
-        let stream = session.stream_of(identifier);
-        let (Some(stream), true) = (stream, session.hold(identifier)) else {
+        let streams = session.streams_of(identifier);
+        let (Some(streams), true) = (streams, session.hold(identifier)) else {
             session.reply(reply::reject_history(identifier), self.clock.now());
             return;
         };
-        let replay = self.replay(identifier, &stream, request).await;
+        let replay = self.replay(identifier, &streams, request).await;
         session.release(identifier, replay, self.clock.now());
     }
 
-    /// Reads what the client missed of `stream`. A request that says nothing of
-    /// the stream is fulfilled with nothing.
-    async fn replay(
+    /// Reads what the client missed of `streams`. What a request says nothing of
+    /// is fulfilled with nothing; one stream that can't be read refuses it all.
+    pub(super) async fn replay(
         &self,
         identifier: &Identifier,
-        stream: &StreamName,
+        streams: &[StreamName],
         request: &HistoryRequest,
     ) -> Replay {
-        let asked = request.streams.iter().find(|(name, _)| name == stream);
-        let since = match (asked, request.since) {
-            (Some((_, position)), _) => Since::Position(position.clone()),
-            (None, Some(unix)) => Since::Time(unix),
-            (None, None) => {
-                let verdict = Some(reply::confirm_history(identifier));
-                return Replay {
-                    verdict,
-                    ..Replay::default()
-                };
-            }
+        let mut replay = Replay {
+            verdict: Some(reply::confirm_history(identifier)),
+            ..Replay::default()
         };
-        let mut covered = asked.map(|(_, position)| position.clone());
-        match self.broker.history(stream, since).await {
-            Ok(history) if size_of(&history) > self.shared.config.max_bytes * REPLAY_SHARE => {
-                debug!("A replay was refused: it is too large for the outbox");
-                Replay {
-                    verdict: Some(reply::reject_history(identifier)),
-                    ..Replay::default()
-                }
-            }
-            Ok(history) => {
-                let last = history.entries.last();
-                if let Some(last) = last {
-                    covered = Some(last.position.clone());
-                }
-                let frames = history.entries.iter().map(|entry| {
-                    let publication = &entry.publication;
-                    let kind = publication.meta.broadcast_type.as_deref();
-                    reply::message(
-                        identifier,
-                        &publication.data,
-                        kind,
-                        Some((stream, &entry.position)),
-                    )
-                });
-                let verdict = Some(reply::confirm_history(identifier));
-                Replay {
-                    frames: frames.collect(),
-                    covered,
-                    verdict,
-                }
-            }
-            Err(error) => {
+        let mut room = self.shared.config.max_bytes * REPLAY_SHARE;
+        for stream in streams {
+            let read = self.read_missed(identifier, stream, request, &mut room, &mut replay);
+            if let Err(error) = read.await {
                 if matches!(error, HistoryError::Truncated) {
                     self.metrics.gaps.inc();
                 }
                 debug!(%error, "History was refused");
-                Replay {
+                return Replay {
                     verdict: Some(reply::reject_history(identifier)),
                     ..Replay::default()
-                }
+                };
             }
         }
+        replay
+    }
+
+    /// Adds what the client missed of one stream.
+    async fn read_missed(
+        &self,
+        identifier: &Identifier,
+        stream: &StreamName,
+        request: &HistoryRequest,
+        room: &mut usize,
+        replay: &mut Replay,
+    ) -> Result<(), HistoryError> {
+        let asked = request.streams.iter().find(|(name, _)| name == stream);
+        let since = match (asked, request.since) {
+            (Some((_, position)), _) => Since::Position(position.clone()),
+            (None, Some(unix)) => Since::Time(unix),
+            (None, None) => return Ok(()),
+        };
+        let history = self.broker.history(stream, since).await?;
+        let Some(left) = room.checked_sub(size_of(&history)) else {
+            debug!("A replay is too large for the outbox");
+            return Err(HistoryError::Truncated);
+        };
+        *room = left;
+        let covered = match history.entries.last() {
+            Some(last) => Some(last.position.clone()),
+            None => asked.map(|(_, position)| position.clone()),
+        };
+        replay
+            .covered
+            .extend(covered.map(|position| (stream.clone(), position)));
+        replay.frames.extend(history.entries.iter().map(|entry| {
+            let publication = &entry.publication;
+            let kind = publication.meta.broadcast_type.as_deref();
+            let place = Some((stream, &entry.position));
+            reply::message(identifier, &publication.data, kind, place)
+        }));
+        Ok(())
     }
 
     async fn whisper(&self, session: &Arc<Session>, identifier: &Identifier, data: Payload) {
-        let subscribed = session.stream_of(identifier).is_some();
-        let permission = self
-            .streams
-            .resolve(identifier)
-            .filter(|permission| permission.whisper);
-        let Some(permission) = permission.filter(|_| subscribed) else {
+        let permission = self.streams.resolve(identifier);
+        let permission = permission.filter(|permission| permission.whisper);
+        let stream = permission.map(|permission| permission.stream);
+        let said_by_backend = || Attended::of(session)?.whisper_stream(identifier);
+        let stream = stream.or_else(said_by_backend);
+        let Some(stream) = stream.filter(|_| session.is_subscribed(identifier)) else {
             self.metrics.ignored_client_messages.inc();
             return;
         };
@@ -355,11 +381,7 @@ impl Runtime {
             transient: true,
             ..Meta::default()
         };
-        let whisper = Publication {
-            stream: permission.stream,
-            data,
-            meta,
-        };
+        let whisper = Publication { stream, data, meta };
         if let Err(error) = self.publish(whisper).await {
             debug!(%error, "A whisper was lost");
         }
@@ -370,8 +392,8 @@ impl Runtime {
     /// happens.
     fn ignore(&self, session: &Arc<Session>, identifier: &Identifier) {
         self.metrics.ignored_client_messages.inc();
-        let stream = session.stream_of(identifier);
-        let stream = stream.as_ref().map_or("", StreamName::as_str);
+        let streams = session.streams_of(identifier).unwrap_or_default();
+        let stream = streams.first().map_or("", StreamName::as_str);
         if let Some(left_out) = self.throttles.ignored.pass() {
             warn!(
                 stream,

@@ -20,10 +20,18 @@ impl Runtime {
         self.draining.store(true, Ordering::Relaxed);
         let sessions = self.close_all();
         info!(sessions, "Draining");
+        if let Some(application) = &self.application {
+            application.farewells.hurry();
+        }
         while !self
             .registry
             .select(|session| !session.is_told())
             .is_empty()
+        {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        while let Some(application) = &self.application
+            && application.farewells.len() > 0
         {
             tokio::time::sleep(LOOK_EVERY).await;
         }

@@ -3,7 +3,8 @@
 use super::{Runtime, voice};
 use pollux_broker::{Event, Events};
 use pollux_protocol::{
-    DisconnectReason, Position, Publication, RemoteDisconnect, StreamName, action_cable::reply,
+    DisconnectReason, Frame, Position, Publication, RemoteDisconnect, StreamName,
+    action_cable::reply,
 };
 use pollux_session::{Delivered, Session, Token};
 use std::sync::Arc;
@@ -80,7 +81,6 @@ impl Runtime {
         received: Instant,
         late: bool,
     ) {
-        let position = placed.map(|(position, _)| position);
         let size = publication.data.as_bytes().len();
         if size > self.max_publication_size {
             // HTTP's door refuses it; Redis has no such door.
@@ -95,6 +95,7 @@ impl Runtime {
         }
         self.metrics.broadcasts.inc();
         let stream = &publication.stream;
+        let place = placed.map(|(position, _)| (stream, position));
         let at = self.clock.at(received);
         let excluded = publication
             .meta
@@ -112,9 +113,9 @@ impl Runtime {
                 for session in chunk {
                     if excluded != Some(session.sid()) {
                         let delivered = if late {
-                            session.deliver_late(&identifier, &frame, position, at)
+                            session.deliver_late(&identifier, &frame, place, at)
                         } else {
-                            session.deliver(&identifier, &frame, position, at)
+                            session.deliver(&identifier, &frame, place, at)
                         };
                         self.note(session, delivered);
                     }
@@ -188,7 +189,11 @@ impl Runtime {
 
     /// Ends a session and tells its client why.
     pub(super) fn close(&self, session: &Arc<Session>, reason: DisconnectReason, reconnect: bool) {
-        let farewell = reply::disconnect(reason, reconnect);
+        self.close_with(session, reply::disconnect(reason, reconnect));
+    }
+
+    /// The same in whatever words.
+    pub(super) fn close_with(&self, session: &Arc<Session>, farewell: Frame) {
         let subscriptions = session.close(farewell, self.clock.now());
         self.detach(session, subscriptions);
     }

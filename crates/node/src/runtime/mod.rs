@@ -1,6 +1,7 @@
 //! Wires broker → hub → sessions, and holds what all parts of a node share.
 
 mod admission;
+mod backend;
 mod commands;
 mod drain;
 mod events;
@@ -12,6 +13,7 @@ pub(crate) mod voice;
 pub(crate) use admission::{Admitted, Rejected};
 
 use crate::{
+    application::{Application, Attended},
     auth::{Authenticator, Client, ConnectRequest, StreamPolicy},
     clock::Clock,
     limits::{Entrance, PublishLimit, Strangers},
@@ -23,7 +25,8 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use pollux_broker::Broker;
 use pollux_protocol::{Identifier, Publication, RemoteDisconnect, StreamName};
 use pollux_session::{
-    Hub, Overflow, PollConfig, Registry, Session, Shared, Source, Subscription, Token,
+    Attachment, Hub, Overflow, Owner, PollConfig, Registry, Session, Shared, Source, Subscription,
+    Token,
 };
 use std::{
     sync::{
@@ -83,6 +86,8 @@ pub(crate) struct Runtime {
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) streams: StreamPolicy,
     pub(crate) authenticator: Arc<dyn Authenticator>,
+    /// The backend that channels are for, if there is one.
+    pub(crate) application: Option<Arc<Application>>,
     /// Who may say what a client's route is.
     pub(crate) trusted_proxies: TrustedProxies,
     pub(crate) metrics: Arc<Metrics>,
@@ -130,6 +135,7 @@ pub(crate) struct Parts {
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) streams: StreamPolicy,
     pub(crate) authenticator: Arc<dyn Authenticator>,
+    pub(crate) application: Option<Arc<Application>>,
     pub(crate) trusted_proxies: TrustedProxies,
     pub(crate) metrics: Metrics,
 }
@@ -183,6 +189,7 @@ impl Runtime {
             broker: parts.broker,
             streams: parts.streams,
             authenticator: parts.authenticator,
+            application: parts.application,
             trusted_proxies: parts.trusted_proxies,
             metrics: Arc::new(parts.metrics),
             throttles: Throttles::default(),
@@ -271,13 +278,20 @@ impl Runtime {
         let Client {
             identifiers,
             expires,
+            introduction,
         } = client;
+        let (attended, known_sid) = introduction.into_parts();
+        let owner = Owner {
+            identifiers,
+            attached: attended.map(|attended| -> Attachment { attended }),
+        };
+        let sid = known_sid.unwrap_or_else(|| Token::from_random(u128::from_be_bytes(*sid)));
         let make = || {
             Session::new(
                 self.next_serial.fetch_add(1, Ordering::Relaxed),
                 Token::from_random(u128::from_be_bytes(*secret)),
-                Token::from_random(u128::from_be_bytes(*sid)),
-                identifiers,
+                sid,
+                owner,
                 Arc::clone(rules),
                 self.clock.now(),
             )
@@ -375,12 +389,27 @@ impl Runtime {
     /// Takes a finished session's subscriptions out of the hub.
     pub(crate) fn detach(&self, session: &Session, subscriptions: Vec<Subscription>) {
         self.remember_ended(session, &subscriptions);
+        if let Some(application) = &self.application
+            && session.is_over()
+        {
+            let is_said = application.dismiss(session, &subscriptions);
+            self.metrics.disconnects_dropped.inc_by(u64::from(!is_said));
+        }
+        let attended = Attended::of(session);
         for Subscription {
-            identifier, stream, ..
+            identifier,
+            streams,
+            ..
         } in subscriptions
         {
-            self.presence.left_behind(&stream, session.serial());
-            self.unhook(session, &identifier, &stream);
+            let present_in = attended.as_ref();
+            let present_in = present_in.and_then(|attended| attended.presence_stream(&identifier));
+            for stream in streams.iter().chain(&present_in) {
+                self.presence.left_behind(stream, session.serial());
+            }
+            for stream in &streams {
+                self.unhook(session, &identifier, stream);
+            }
         }
     }
 

@@ -5,6 +5,7 @@
 //! an open socket: both are sessions.
 
 use super::Runtime;
+use crate::application::Attended;
 use futures_util::{StreamExt as _, stream};
 use parking_lot::Mutex;
 use pollux_broker::{BrokerError, Entered, Member};
@@ -106,9 +107,20 @@ impl Runtime {
         identifier: &Identifier,
         present: PresenceRequest,
     ) {
-        let Some(stream) = self.presence_stream(session, identifier) else {
-            return self.refuse_presence(session, identifier);
-        };
+        match self.presence_stream(session, identifier) {
+            Some(stream) => self.join_in(session, identifier, stream, present).await,
+            None => self.refuse_presence(session, identifier),
+        }
+    }
+
+    /// The same for a stream that is known.
+    pub(super) async fn join_in(
+        &self,
+        session: &Arc<Session>,
+        identifier: &Identifier,
+        stream: StreamName,
+        present: PresenceRequest,
+    ) {
         let member = Member {
             session: session.sid().text(),
             present,
@@ -116,7 +128,7 @@ impl Runtime {
         self.presence.entered(&stream, session.serial(), &member);
         match self.broker.enter(&stream, member, self.presence_ttl).await {
             Ok(Entered::First | Entered::Again) => {
-                if session.is_over() || session.stream_of(identifier).is_none() {
+                if session.is_over() || !session.is_subscribed(identifier) {
                     // It ended while the broker was asked.
                     self.presence.left_behind(&stream, session.serial());
                 }
@@ -186,10 +198,19 @@ impl Runtime {
         self.presence.count()
     }
 
-    fn presence_stream(&self, session: &Session, identifier: &Identifier) -> Option<StreamName> {
-        session.stream_of(identifier)?;
-        let permission = self.streams.resolve(identifier)?;
-        permission.presence.then_some(permission.stream)
+    /// Where the clients of a subscription are present, if they may be.
+    pub(super) fn presence_stream(
+        &self,
+        session: &Session,
+        identifier: &Identifier,
+    ) -> Option<StreamName> {
+        if !session.is_subscribed(identifier) {
+            return None;
+        }
+        match self.streams.resolve(identifier) {
+            Some(permission) => permission.presence.then_some(permission.stream),
+            None => Attended::of(session)?.presence_stream(identifier),
+        }
     }
 
     fn refuse_presence(&self, session: &Arc<Session>, identifier: &Identifier) {

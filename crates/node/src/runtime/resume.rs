@@ -6,15 +6,18 @@
 //! asks again who it is, so the `sid` is a secret of the client's.
 
 use super::Runtime;
-use crate::auth::Client;
+use crate::{
+    application::{Attended, Kept},
+    auth::Client,
+};
 use futures_util::{StreamExt as _, stream};
 use http::{HeaderMap, HeaderName};
 use parking_lot::Mutex;
 use pollux_protocol::{Identifier, StreamName, action_cable::reply};
-use pollux_session::{Begin, Replay, Session, Subscription};
+use pollux_session::{Begin, Replay, Session, Streams, Subscription};
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     sync::{Arc, Weak},
     time::{Duration, UNIX_EPOCH},
 };
@@ -58,8 +61,17 @@ struct Snapshot {
     /// Seconds since 1970 when what the client proved counts no longer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     expires: Option<u64>,
-    /// Identifier and stream of each subscription.
-    subscriptions: Vec<(String, String)>,
+    /// Of each subscription the identifier and then its streams.
+    subscriptions: Vec<Vec<String>>,
+    /// What the backend wants kept with the connection.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    connection: BTreeMap<String, String>,
+    /// What it wants kept with each channel.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    channels: BTreeMap<String, BTreeMap<String, String>>,
+    /// Whether it has heard of the session.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_known: bool,
 }
 
 /// Sessions that are to be written.
@@ -141,7 +153,7 @@ impl Unwritten {
         let subscriptions = session.subscriptions();
         let pairs = subscriptions
             .iter()
-            .map(|(identifier, stream)| (identifier, stream));
+            .map(|(identifier, streams)| (identifier, streams));
         Some(Snapshot::of(&session, pairs))
     }
 }
@@ -149,15 +161,25 @@ impl Unwritten {
 impl Snapshot {
     fn of<'a>(
         session: &Session,
-        subscriptions: impl Iterator<Item = (&'a Identifier, &'a StreamName)>,
+        subscriptions: impl Iterator<Item = (&'a Identifier, &'a Streams)>,
     ) -> Self {
-        let pair = |(identifier, stream): (&Identifier, &StreamName)| {
-            (identifier.as_str().to_owned(), stream.as_str().to_owned())
+        let names = |(identifier, streams): (&Identifier, &Streams)| {
+            let streams = streams.iter().map(StreamName::as_str);
+            let names = std::iter::once(identifier.as_str()).chain(streams);
+            names.map(str::to_owned).collect()
         };
+        let kept = Attended::of(session).map(|attended| attended.kept());
+        let kept = kept.unwrap_or_default();
+        let channels = kept.channels.into_iter();
         Self {
             identifiers: session.named_identifiers().map(Into::into),
             expires: session.expires(),
-            subscriptions: subscriptions.map(pair).collect(),
+            subscriptions: subscriptions.map(names).collect(),
+            connection: kept.connection,
+            channels: channels
+                .map(|(identifier, state)| (identifier.as_str().to_owned(), state))
+                .collect(),
+            is_known: kept.is_known,
         }
     }
 }
@@ -169,6 +191,21 @@ impl Restorable {
         Client {
             identifiers: self.snapshot.identifiers.clone(),
             expires: expires.and_then(|since| UNIX_EPOCH.checked_add(since)),
+            ..Client::default()
+        }
+    }
+
+    /// What the backend wants kept with it.
+    pub(crate) fn kept(&self) -> Kept {
+        let channels = self.snapshot.channels.iter();
+        let channels = channels.filter_map(|(identifier, state)| {
+            let identifier = Identifier::try_new(identifier).ok()?;
+            Some((identifier, state.clone()))
+        });
+        Kept {
+            connection: self.snapshot.connection.clone(),
+            channels: channels.collect(),
+            is_known: self.snapshot.is_known,
         }
     }
 }
@@ -198,7 +235,7 @@ impl Runtime {
         let was_changed = state.changed.remove(&session.serial()).is_some();
         if was_changed && state.ended.len() < MAX_ENDED {
             let subscriptions = subscriptions.iter();
-            let pairs = subscriptions.map(|known| (&known.identifier, &known.stream));
+            let pairs = subscriptions.map(|known| (&known.identifier, &known.streams));
             let snapshot = Snapshot::of(session, pairs);
             state.ended.insert(session.sid().text(), snapshot);
         }
@@ -285,7 +322,7 @@ impl Runtime {
         let subscriptions = session.subscriptions();
         let pairs = subscriptions
             .iter()
-            .map(|(identifier, stream)| (identifier, stream));
+            .map(|(identifier, streams)| (identifier, streams));
         let snapshot = Snapshot::of(&session, pairs);
         self.write(session.sid().text(), snapshot).await;
         let ttl = self.sessions_ttl;
@@ -349,9 +386,22 @@ impl Runtime {
     ) {
         match earlier {
             Some(earlier) => self.restore(session, earlier).await,
+            None => self.greet(session),
+        }
+    }
+
+    /// The first frames of a session that is new to everybody: those of its
+    /// backend, if that has any to say.
+    pub(crate) fn greet(&self, session: &Arc<Session>) {
+        let attended = Attended::of(session);
+        let greeting = attended.map(|attended| attended.take_greeting());
+        let now = self.clock.now();
+        match greeting.filter(|greeting| !greeting.is_empty()) {
+            Some(greeting) => greeting.into_iter().for_each(|frame| {
+                session.reply(frame, now);
+            }),
             None => {
-                let welcome = reply::welcome(&session.sid().text());
-                session.reply(welcome, self.clock.now());
+                session.reply(reply::welcome(&session.sid().text()), now);
             }
         }
     }
@@ -361,13 +411,18 @@ impl Runtime {
     async fn restore(self: &Arc<Self>, session: &Arc<Session>, earlier: Restorable) {
         let Restorable { sid, snapshot } = earlier;
         let mut restored = Vec::new();
-        for (identifier, stream) in &snapshot.subscriptions {
-            let (Ok(identifier), Ok(stream)) =
-                (Identifier::try_new(identifier), StreamName::try_new(stream))
-            else {
+        for names in &snapshot.subscriptions {
+            let Some((identifier, streams)) = names.split_first() else {
                 continue;
             };
-            if self.take_over(session, &identifier, &stream).await {
+            let Ok(identifier) = Identifier::try_new(identifier) else {
+                continue;
+            };
+            let streams = streams.iter().map(|name| StreamName::try_new(name));
+            let Ok(streams) = streams.collect::<Result<Vec<_>, _>>() else {
+                continue;
+            };
+            if self.take_over(session, &identifier, &streams).await {
                 restored.push(identifier);
             }
         }
@@ -405,23 +460,24 @@ impl Runtime {
         &self,
         session: &Arc<Session>,
         identifier: &Identifier,
-        stream: &StreamName,
+        streams: &[StreamName],
     ) -> bool {
-        // The operator's rules may have changed meanwhile.
-        let permission = self.streams.resolve(identifier);
-        if permission.is_none_or(|permission| permission.stream != *stream) {
-            return false;
-        }
+        // The operator's rules may have changed meanwhile; a backend's are its
+        // own.
+        let is_allowed = match self.streams.resolve(identifier) {
+            Some(permission) => *streams == [permission.stream],
+            None => self.backend_of(session, identifier).is_some(),
+        };
         let now = self.clock.now();
-        if session.restore_subscription(identifier, stream, now) != Begin::New {
+        if !is_allowed || session.restore_subscription(identifier, streams, now) != Begin::New {
             return false;
         }
-        self.hub.subscribe(stream, identifier, session);
-        let listening = self.listen(session, stream).await;
-        if listening.is_err() || session.is_over() {
-            drop(session.unsubscribe(identifier));
-            self.unhook(session, identifier, stream);
-            return false;
+        for stream in streams {
+            if !self.attach(session, identifier, stream).await {
+                drop(session.unsubscribe(identifier));
+                self.unhook_all(session, identifier, streams);
+                return false;
+            }
         }
         true
     }

@@ -6,6 +6,7 @@
 use crate::route::Ignored;
 use pollux_broker::Stats;
 use pollux_protocol::CommandError;
+use pollux_rpc::Tallies;
 use prometheus::{
     Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
     TextEncoder,
@@ -74,6 +75,18 @@ pub(crate) struct Metrics {
     pub(crate) ignored_routes: IntCounterVec,
     pub(crate) rejected_subscriptions: IntCounter,
     pub(crate) gaps: IntCounter,
+    rpc_calls: IntCounter,
+    rpc_retries: IntCounter,
+    rpc_errors: IntCounter,
+    rpc_timeouts: IntCounter,
+    rpc_canceled: IntCounter,
+    rpc_refused: IntCounter,
+    rpc_breaks: IntCounter,
+    rpc_pending: IntGauge,
+    rpc_hosts: IntGauge,
+    rpc_open_hosts: IntGauge,
+    pub(crate) disconnects_dropped: IntCounter,
+    disconnects_waiting: IntGauge,
     pub(crate) category_polls: IntCounter,
     pub(crate) category_events: IntCounter,
     pub(crate) category_publications: IntCounter,
@@ -249,6 +262,33 @@ impl Metrics {
                 "gaps_total",
                 "Times publications may have passed this node by",
             )?,
+            rpc_calls: make.counter("rpc_call_total", "Calls to the backend")?,
+            rpc_retries: make.counter("rpc_retries_total", "Calls tried again")?,
+            rpc_errors: make.counter("rpc_error_total", "Calls that came to nothing")?,
+            rpc_timeouts: make.counter("rpc_timeout_total", "Calls that took too long")?,
+            rpc_canceled: make.counter(
+                "rpc_canceled_total",
+                "Calls given up because their client was gone",
+            )?,
+            rpc_refused: make.counter(
+                "rpc_refused_total",
+                "Calls not made because too many wait: rpc_max_waiting",
+            )?,
+            rpc_breaks: make.counter(
+                "rpc_breaker_opened_total",
+                "Times a host of the backend was found failing and left alone",
+            )?,
+            rpc_pending: make.gauge("rpc_pending_num", "Calls that run or wait")?,
+            rpc_hosts: make.gauge("rpc_hosts", "Hosts of the backend")?,
+            rpc_open_hosts: make.gauge("rpc_open_hosts", "Hosts of the backend left alone now")?,
+            disconnects_dropped: make.counter(
+                "disconnects_dropped_total",
+                "Ended sessions the backend was not told of: disconnect_backlog_size",
+            )?,
+            disconnects_waiting: make.gauge(
+                "disconnect_queue_size",
+                "Ended sessions the backend is still to be told of",
+            )?,
             category_polls: make.counter("category_polls_total", "Polls of a category")?,
             category_events: make.counter(
                 "category_events_total",
@@ -289,8 +329,28 @@ impl Metrics {
             (&self.intake_entries, stats.intake_entries),
             (&self.intake_poison, stats.intake_poison),
         ] {
-            // Two pages may be made at a time; the second adds nothing.
-            counter.inc_by(total.saturating_sub(counter.get()));
+            raise(counter, total);
+        }
+    }
+
+    /// Takes over what is known of calls to the backend.
+    pub(crate) fn show_backend(&self, tallies: &Tallies, disconnects: usize) {
+        let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        self.rpc_pending.set(gauge(tallies.pending));
+        self.rpc_hosts.set(gauge(tallies.hosts));
+        self.rpc_open_hosts.set(gauge(tallies.open_hosts));
+        self.disconnects_waiting
+            .set(i64::try_from(disconnects).unwrap_or(i64::MAX));
+        for (counter, total) in [
+            (&self.rpc_calls, tallies.calls),
+            (&self.rpc_retries, tallies.retries),
+            (&self.rpc_errors, tallies.errors),
+            (&self.rpc_timeouts, tallies.timeouts),
+            (&self.rpc_canceled, tallies.canceled),
+            (&self.rpc_refused, tallies.busy),
+            (&self.rpc_breaks, tallies.breaker_opened),
+        ] {
+            raise(counter, total);
         }
     }
 
@@ -308,6 +368,12 @@ impl Metrics {
         encoder.encode(&prometheus::core::Collector::collect(&process), &mut page)?;
         Ok(page)
     }
+}
+
+/// Brings a counter to what somebody else has counted. Two pages may be made at
+/// a time; the second adds nothing.
+fn raise(counter: &IntCounter, total: u64) {
+    counter.inc_by(total.saturating_sub(counter.get()));
 }
 
 /// Makes and registers.

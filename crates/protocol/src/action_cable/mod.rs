@@ -2,6 +2,7 @@
 
 mod command;
 mod identifier;
+mod transmission;
 
 pub mod presence;
 pub mod reply;
@@ -10,3 +11,4 @@ pub use command::{Command, CommandError, HistoryRequest};
 pub use identifier::{Channel, IdentifierError, StreamRef};
 pub use presence::PresenceRequest;
 pub use reply::DisconnectReason;
+pub use transmission::{Transmission, TransmissionError, TransmissionKind};

@@ -154,6 +154,23 @@ pub fn message(
 }
 
 impl DisconnectReason {
+    const ALL: [Self; 9] = [
+        Self::Unauthorized,
+        Self::TokenExpired,
+        Self::InvalidRequest,
+        Self::ServerRestart,
+        Self::Remote,
+        Self::SessionExpired,
+        Self::NoPong,
+        Self::TooSlow,
+        Self::IdleTimeout,
+    ];
+
+    /// The reason with this name on the wire, if there is one.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == name)
+    }
+
     /// The reason on the wire.
     pub const fn as_str(self) -> &'static str {
         match self {

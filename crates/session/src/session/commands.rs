@@ -6,11 +6,11 @@ use super::{
     wake,
 };
 use crate::{
-    subscriptions::{Begin, Subscription},
+    subscriptions::{Begin, Place, Streams, Subscription},
     time::Time,
 };
 use parking_lot::MutexGuard;
-use pollux_protocol::{Command, Frame, Identifier, Position, StreamName};
+use pollux_protocol::{Command, Frame, Identifier, StreamName};
 use std::{sync::Arc, task::Waker, time::Duration};
 
 /// Commands a session may have waiting while one of them is being worked on.
@@ -21,9 +21,9 @@ const MAX_WAITING_COMMANDS: usize = 4_096;
 pub struct Replay {
     /// The missed messages, oldest first.
     pub frames: Vec<Frame>,
-    /// Where they end: live frames up to this position are among them, or the
-    /// client said that it has them.
-    pub covered: Option<Position>,
+    /// Where they end in each stream: live frames up to this position are among
+    /// them, or the client said that it has them.
+    pub covered: Vec<Place>,
     /// `confirm_history` or `reject_history`, if the client asked for history.
     pub verdict: Option<Frame>,
 }
@@ -93,13 +93,14 @@ impl Session {
         stored
     }
 
-    /// Starts a subscription. On [`Begin::New`] frames of `identifier` are held
-    /// back until [`Session::confirm`].
+    /// Starts a subscription, to no stream yet if nobody knows which. On
+    /// [`Begin::New`] frames of `identifier` are held back until
+    /// [`Session::confirm`].
     #[must_use]
     pub fn begin_subscription(
         &self,
         identifier: &Identifier,
-        stream: &StreamName,
+        streams: &[StreamName],
         now: Time,
     ) -> Begin {
         let mut state = self.state.lock();
@@ -107,7 +108,7 @@ impl Session {
             return Begin::Closed;
         }
         let max = self.shared.config.max_subscriptions;
-        state.subscriptions.begin(identifier, stream, max, now)
+        state.subscriptions.begin(identifier, streams, max, now)
     }
 
     /// Takes a subscription over from an earlier session of the client. Its
@@ -118,7 +119,7 @@ impl Session {
     pub fn restore_subscription(
         &self,
         identifier: &Identifier,
-        stream: &StreamName,
+        streams: &[StreamName],
         now: Time,
     ) -> Begin {
         let mut state = self.state.lock();
@@ -126,7 +127,7 @@ impl Session {
             return Begin::Closed;
         }
         let max = self.shared.config.max_subscriptions;
-        let begin = state.subscriptions.begin(identifier, stream, max, now);
+        let begin = state.subscriptions.begin(identifier, streams, max, now);
         if begin == Begin::New {
             state.subscriptions.mark_restored(identifier);
         }
@@ -135,11 +136,27 @@ impl Session {
 
     /// What the session listens to.
     #[must_use]
-    pub fn subscriptions(&self) -> Vec<(Identifier, StreamName)> {
+    pub fn subscriptions(&self) -> Vec<(Identifier, Streams)> {
         let state = self.state.lock();
         let all = state.subscriptions.all();
-        all.map(|known| (known.identifier.clone(), known.stream.clone()))
+        all.map(|known| (known.identifier.clone(), known.streams.clone()))
             .collect()
+    }
+
+    /// Adds a stream to a subscription. False if that has it already, or the
+    /// subscription or the session is gone; true: it is for the caller to put
+    /// it into the hub.
+    #[must_use]
+    pub fn follow(&self, identifier: &Identifier, stream: &StreamName) -> bool {
+        let mut state = self.state.lock();
+        state.phase == Phase::Open && state.subscriptions.follow(identifier, stream)
+    }
+
+    /// Takes a stream from a subscription. True: it is for the caller to take
+    /// it out of the hub.
+    #[must_use]
+    pub fn unfollow(&self, identifier: &Identifier, stream: &StreamName) -> bool {
+        self.state.lock().subscriptions.unfollow(identifier, stream)
     }
 
     /// Says `confirmation` for a subscription, and lets its frames flow after
@@ -153,13 +170,31 @@ impl Session {
         replay: Replay,
         now: Time,
     ) -> bool {
+        self.settle(identifier, vec![(confirmation, true)], replay, now)
+    }
+
+    /// The same where somebody else has written the frames that are said then:
+    /// each, and whether it is the confirmation. Without one among them the
+    /// frames of the subscription flow all the same.
+    #[must_use]
+    pub fn settle(
+        self: &Arc<Self>,
+        identifier: &Identifier,
+        said: Vec<(Frame, bool)>,
+        replay: Replay,
+        now: Time,
+    ) -> bool {
         let mut state = self.state.lock();
         if state.phase != Phase::Open || state.subscriptions.find(identifier).is_none() {
             return false;
         }
-        let number = state.outbox.next_number();
-        state.push_reply(confirmation, &self.shared.config, now);
-        state.subscriptions.confirmed(identifier, number);
+        for (frame, confirms) in said {
+            let number = state.outbox.next_number();
+            state.push_reply(frame, &self.shared.config, now);
+            if confirms {
+                state.subscriptions.confirmed(identifier, number);
+            }
+        }
         self.release_locked(state, identifier, replay, now)
     }
 
@@ -204,14 +239,19 @@ impl Session {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// The stream of a confirmed or pending subscription.
+    /// The streams of a confirmed or pending subscription. `None`: there is no
+    /// such subscription.
     #[must_use]
-    pub fn stream_of(&self, identifier: &Identifier) -> Option<StreamName> {
-        self.state
-            .lock()
-            .subscriptions
-            .find(identifier)
-            .map(|known| known.stream.clone())
+    pub fn streams_of(&self, identifier: &Identifier) -> Option<Streams> {
+        let state = self.state.lock();
+        let known = state.subscriptions.find(identifier)?;
+        Some(known.streams.clone())
+    }
+
+    /// Whether there is such a subscription, confirmed or pending.
+    #[must_use]
+    pub fn is_subscribed(&self, identifier: &Identifier) -> bool {
+        self.state.lock().subscriptions.find(identifier).is_some()
     }
 
     /// Ends a subscription, if there is one.

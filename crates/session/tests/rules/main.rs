@@ -5,8 +5,8 @@ use pollux_protocol::{
     Epoch, Frame, Identifier, Offset, Position, StreamName, action_cable::reply,
 };
 use pollux_session::{
-    Answer, Begin, Delivered, Delivery, Due, Hub, Overflow, Poll, PollConfig, Registry, Replay,
-    Session, Shared, Time, Token,
+    Answer, Attachment, Begin, Delivered, Delivery, Due, Hub, Overflow, Owner, Poll, PollConfig,
+    Registry, Replay, Session, Shared, Time, Token,
 };
 use std::{
     sync::{
@@ -55,7 +55,7 @@ impl World {
         });
         let now = Time::from_origin(Duration::from_secs(10));
         let token = Token::from_random(7);
-        let session = Session::new(1, token, token, None, Arc::clone(&shared), now);
+        let session = Session::new(1, token, token, Owner::default(), Arc::clone(&shared), now);
         Self {
             shared,
             session,
@@ -133,7 +133,7 @@ impl World {
         let stream = StreamName::try_new("room").unwrap();
         let begin = self
             .session
-            .begin_subscription(&self.identifier, &stream, self.now);
+            .begin_subscription(&self.identifier, &[stream], self.now);
         if matches!(begin, Begin::New | Begin::Reconfirm) {
             let confirmation = reply::confirm_subscription(&self.identifier);
             let replay = Replay::default();

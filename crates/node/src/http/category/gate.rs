@@ -1,12 +1,13 @@
 //! Who may poll and who may publish.
 
 use super::{Category, Refusal, refusal};
-use crate::auth::{Client, ConnectRequest};
-use axum::extract::ConnectInfo;
+use crate::{
+    auth::{Client, ConnectRequest},
+    runtime::Rejected,
+};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
 use secrecy::{ExposeSecret as _, SecretString};
-use std::net::SocketAddr;
 use subtle::ConstantTimeEq as _;
 
 const BASIC: HeaderValue = HeaderValue::from_static("Basic realm=\"pollux\", charset=\"UTF-8\"");
@@ -49,14 +50,15 @@ impl Category {
         if self.user.is_some() {
             return Ok(Client::default());
         }
-        let peer = head.extensions.get::<ConnectInfo<SocketAddr>>();
-        let connect = ConnectRequest {
-            headers: &head.headers,
-            query: head.uri.query().unwrap_or_default(),
-            peer: peer.map(|ConnectInfo(peer)| peer.ip()),
-        };
+        let connect = ConnectRequest::of(head);
         let asked = self.runtime.let_in_anew(connect).await;
-        asked.map_err(|_| self.unauthorized(BEARER))
+        asked.map_err(|rejected| match rejected {
+            Rejected::Dismissed { .. } => self.unauthorized(BEARER),
+            Rejected::Later => {
+                let reason = "Nobody can say now who may poll; try again later.";
+                Box::new(refusal(StatusCode::SERVICE_UNAVAILABLE, reason))
+            }
+        })
     }
 
     /// Lets a publisher in who named the user or has the broadcast key, or

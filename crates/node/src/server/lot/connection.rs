@@ -212,7 +212,9 @@ fn poll(lot: &Lot<'_>, head: PollHead<'_>, request: &[u8]) -> Step {
             };
             let presents = headers.as_ref().map(|headers| ConnectRequest {
                 headers,
+                path: lot.path,
                 query,
+                authority: None,
                 peer: None,
             });
             let handled = LongPoll::poll(lot.door.runtime(), &session, claims, presents, body);
@@ -241,7 +243,9 @@ async fn serve_open(
     }
     let connect = ConnectRequest {
         headers: &open.headers,
+        path: lot.path,
         query: &open.query,
+        authority: None,
         // Asked of the system now, so that a waiting poll need not remember it.
         peer: stream.peer_addr().ok().map(|peer| peer.ip()),
     };
