@@ -9,3 +9,17 @@
 #![forbid(unsafe_code)]
 
 pub mod call;
+#[expect(
+    missing_docs,
+    reason = "generated: the proto says what there is to say, and `call` the rest"
+)]
+#[cfg_attr(
+    feature = "server",
+    expect(
+        unused_qualifications,
+        clippy::allow_attributes_without_reason,
+        reason = "generated"
+    )
+)]
+#[rustfmt::skip]
+pub mod generated;
