@@ -8,7 +8,13 @@
 
 #![forbid(unsafe_code)]
 
+mod attempt;
+mod backend;
+mod balance;
+mod breaker;
 pub mod call;
+mod dial;
+mod error;
 #[expect(
     missing_docs,
     reason = "generated: the proto says what there is to say, and `call` the rest"
@@ -23,3 +29,18 @@ pub mod call;
 )]
 #[rustfmt::skip]
 pub mod generated;
+mod grpc;
+mod host;
+mod http;
+mod json;
+mod options;
+mod peer;
+mod proto;
+mod shared;
+mod tally;
+mod tls;
+
+pub use backend::Backend;
+pub use error::CallError;
+pub use options::{Options, OptionsError, PemPart, Tls};
+pub use tally::Tallies;
