@@ -262,7 +262,7 @@ mod tests {
             assert_eq!(last_event_id(id, &chat), None, "{id}");
         }
         let deep = StreamName::try_new("a/b/c").unwrap();
-        let read = place_of_event_id("7/e/a/b/c");
+        let read = place_of_event_id("7/e1/a/b/c");
         assert_eq!(read, Some((deep, position(7))));
         for id in ["", "7", "7/e", "7/e/", "x/e/a", "7//a"] {
             assert_eq!(place_of_event_id(id), None, "{id}");

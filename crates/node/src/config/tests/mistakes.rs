@@ -59,7 +59,7 @@ fn unknown_names_get_a_suggestion() {
 #[test]
 fn unknown_variables_of_anycable_are_warned_about() {
     let env = [
-        ("ANYCABLE_RPC_HOST", "h"),
+        ("ANYCABLE_NATS_SERVERS", "h"),
         ("ANYCABLE_POLL_PAHT", "/x"),
         ("OTHER", "x"),
     ];
@@ -68,7 +68,7 @@ fn unknown_variables_of_anycable_are_warned_about() {
         warnings,
         [
             "ANYCABLE_POLL_PAHT has no effect here, did you mean ANYCABLE_POLL_PATH?",
-            "ANYCABLE_RPC_HOST has no effect here",
+            "ANYCABLE_NATS_SERVERS has no effect here",
         ]
     );
 }

@@ -79,7 +79,10 @@ fn the_broker_follows_the_address() {
 #[test]
 fn listening_for_others_takes_a_decision() {
     let message = error(&[], &[("ANYCABLE_HOST", "0.0.0.0")], "");
-    assert!(message.contains("set secret, or public"), "{message}");
+    assert!(
+        message.contains("set secret or rpc_host, or public"),
+        "{message}"
+    );
     assert!(
         message.ends_with("(environment ANYCABLE_HOST)"),
         "{message}"
@@ -87,6 +90,7 @@ fn listening_for_others_takes_a_decision() {
     for flag in [
         "--public",
         "--noauth",
+        "--rpc_host=http://app:3000/_anycable",
         "--secret=s",
         "--broadcast_key=k",
         "--streams_secret=s",
@@ -158,4 +162,34 @@ fn rooms_and_mailboxes_have_rules() {
     }
     let config = config(&["--room=false", "--room_path=/cable"], &[], "");
     assert!(!config.room);
+}
+
+#[test]
+fn backends_are_told_apart_by_commas_but_for_those_of_a_grpc_list() {
+    let backends = |hosts: &str| config(&[&format!("--rpc_host={hosts}")], &[], "").backends();
+    assert!(backends("").is_empty());
+    assert_eq!(backends("app:50051"), ["app:50051"]);
+    assert_eq!(
+        backends("http://a/_anycable, https://b/_anycable,"),
+        ["http://a/_anycable", "https://b/_anycable"]
+    );
+    assert_eq!(
+        backends("grpc-list://a:1,b:2,dns:///c:3"),
+        ["grpc-list://a:1,b:2", "dns:///c:3"]
+    );
+    let asked = config(&["--rpc_host=app:50051"], &[], "");
+    assert!(asked.asks_backend() && asked.mode() == Mode::Secured);
+    assert!(!asked.accepts_connections() && !asked.public_streams());
+    let unasked = config(&["--rpc_host=app:50051", "--norpc"], &[], "");
+    assert!(!unasked.asks_backend() && unasked.mode() == Mode::Development);
+    // The reference's vector.
+    let key = "57c40610d142fe7d7999be4e23dfba4f42c3c542e1f278063e8e3b6a30b0c2bd";
+    assert_eq!(
+        config(&["--secret=qwerty"], &[], "").rpc_key().as_deref(),
+        Some(key)
+    );
+    let given = config(&["--secret=qwerty", "--http_rpc_secret=k"], &[], "");
+    assert_eq!(given.rpc_key().as_deref(), Some("k"));
+    let none = config(&["--secret=qwerty", "--http_rpc_secret=none"], &[], "");
+    assert_eq!(none.rpc_key(), None);
 }
