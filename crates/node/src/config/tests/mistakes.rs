@@ -67,8 +67,8 @@ fn unknown_variables_of_anycable_are_warned_about() {
     assert_eq!(
         warnings,
         [
-            "ANYCABLE_POLL_PAHT has no effect here, did you mean ANYCABLE_POLL_PATH?",
             "ANYCABLE_NATS_SERVERS has no effect here",
+            "ANYCABLE_POLL_PAHT has no effect here, did you mean ANYCABLE_POLL_PATH?",
         ]
     );
 }
