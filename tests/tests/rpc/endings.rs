@@ -4,6 +4,8 @@ use crate::{ANN, Chat, exchange, hear, perform, room};
 use anyhow::Result;
 use pollux_testkit::{Cable, EventStream, Face, Kind, PATIENCE, Said, assert_eventually, frames};
 use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::time::Instant;
 
 over_both!(
     the_application_sends_a_client_away,
@@ -11,6 +13,7 @@ over_both!(
     users_are_disconnected_by_their_identifiers,
     whoever_breaks_off_is_gone_too,
     nobody_is_told_if_nobody_wants_to_know,
+    many_goodbyes_take_their_time,
 );
 
 fn goodbye() -> Value {
@@ -125,5 +128,29 @@ async fn nobody_is_told_if_nobody_wants_to_know(face: Face) -> Result<()> {
     // Whatever would have been said was said before this.
     chat.poller("bea").await?;
     assert!(chat.backend.calls_of(Kind::Disconnect).is_empty());
+    Ok(())
+}
+
+async fn many_goodbyes_take_their_time(face: Face) -> Result<()> {
+    const LEAVING: usize = 20;
+    let flags = [
+        ("disconnect_rate", "20"),
+        ("disconnect_backlog_size", "100"),
+    ];
+    let chat = Chat::with(face, &flags).await?;
+    let mut cables = Vec::new();
+    for number in 0..LEAVING {
+        cables.push(chat.cable(&format!("user{number}")).await?);
+    }
+    let start = Instant::now();
+    drop(cables);
+    chat.backend.call(Kind::Disconnect, LEAVING - 1).await?;
+    // The first needs not wait.
+    let (took, least) = (
+        start.elapsed(),
+        Duration::from_millis(50 * (LEAVING as u64 - 2)),
+    );
+    assert!(took >= least, "{took:?}");
+    assert_eq!(chat.node.metric("disconnects_dropped_total").await?, 0.0);
     Ok(())
 }

@@ -17,6 +17,7 @@ over_both!(
     an_application_that_is_slow,
     an_application_that_flaps,
     what_may_have_run_is_not_run_again,
+    a_call_is_taken_back_when_its_client_goes,
     thousands_wait_for_an_application_that_hangs,
     goodbyes_are_not_worth_waiting_for,
 );
@@ -164,6 +165,43 @@ async fn what_may_have_run_is_not_run_again(face: Face) -> Result<()> {
     chat.backend.trouble(Trouble::CutOff, 1);
     is_retryable(&chat.open("ann").await?)?;
     assert_eq!(chat.backend.calls_of(Kind::Connect).len(), 1);
+    Ok(())
+}
+
+async fn a_call_is_taken_back_when_its_client_goes(face: Face) -> Result<()> {
+    let chat = Chat::start(face).await?;
+    chat.backend.slow(Duration::from_secs(60));
+    let handshake = Request::get("/cable?user=ann")
+        .header("Connection", "Upgrade")
+        .header("Upgrade", "websocket")
+        .header("Sec-WebSocket-Version", "13")
+        .header("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==");
+    let doors = [
+        handshake,
+        Request::get("/events?user=ann&channel=ChatChannel"),
+        Request::post("/lp?user=ann").header("Connection", "close"),
+        Request::post("/lp?user=ann"),
+    ];
+    for (number, request) in doors.into_iter().enumerate() {
+        let mut client = Connection::open(chat.node.address()).await?;
+        client.send(&request).await?;
+        chat.backend.call(Kind::Connect, number).await?;
+        client.close();
+        // Sooner than its time would be over.
+        assert_eventually!(
+            chat.backend.abandoned() > number,
+            Duration::from_secs(2),
+            "{request:?}"
+        );
+    }
+    // So are those of a session that has ended.
+    chat.backend.recover();
+    let mut cable = chat.cable("ann").await?;
+    chat.backend.slow(Duration::from_secs(60));
+    cable.say(&frames::subscribe(&room("1"))).await?;
+    chat.backend.call(Kind::Subscribe, 0).await?;
+    drop(cable);
+    assert_eventually!(chat.backend.abandoned() == 5, Duration::from_secs(2));
     Ok(())
 }
 

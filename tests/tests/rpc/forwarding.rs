@@ -16,7 +16,6 @@ fn open() -> Request {
         .header("Cookie", "_session=1; theme=dark; lang=de")
         .header("X-Tenant", "acme")
         .header("Origin", "http://localhost")
-        .header("X-Forwarded-For", "203.0.113.9")
         .header("X-Request-ID", "chosen-by-the-client")
 }
 
@@ -46,10 +45,13 @@ async fn cookies_are_chosen(face: Face) -> Result<()> {
 }
 
 async fn addresses_are_those_of_clients(face: Face) -> Result<()> {
-    let chat = Chat::with(face, &[("trusted_proxies", "127.0.0.1")]).await?;
-    assert_eq!(chat.node.ask(&open()).await?.status, 200);
-    let call = chat.backend.call(Kind::Connect, 0).await?;
-    assert_eq!(call.headers["REMOTE_ADDR"], "203.0.113.9");
+    let forwarded = open().header("X-Forwarded-For", "203.0.113.9");
+    for (proxies, address) in [("127.0.0.1", "203.0.113.9"), ("10.0.0.0/8", "127.0.0.1")] {
+        let chat = Chat::with(face, &[("trusted_proxies", proxies)]).await?;
+        assert_eq!(chat.node.ask(&forwarded).await?.status, 200);
+        let call = chat.backend.call(Kind::Connect, 0).await?;
+        assert_eq!(call.headers["REMOTE_ADDR"], address);
+    }
     Ok(())
 }
 

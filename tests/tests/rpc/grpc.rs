@@ -74,5 +74,20 @@ async fn calls_go_over_tls() -> Result<()> {
     let ask = Request::post("/lp?user=ann");
     assert_eq!(trusting.ask(&ask).await?.status, 200);
     is_retryable(&plain.ask(&ask).await?)?;
+
+    let strict = Backend::builder(Face::Grpc).tls(&certificates, Callers::Certified);
+    let strict = strict.start().await?;
+    let text = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
+    let certified = node(&strict)
+        .flag("rpc_enable_tls", "true")
+        .flag("rpc_tls_root_ca", &text(certificates.ca()))
+        .flag(
+            "rpc_tls_client_cert_path",
+            &text(certificates.client_certificate()),
+        )
+        .flag("rpc_tls_client_key_path", &text(certificates.client_key()))
+        .spawn()
+        .await?;
+    assert_eq!(certified.ask(&ask).await?.status, 200);
     Ok(())
 }

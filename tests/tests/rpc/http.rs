@@ -3,9 +3,8 @@
 use crate::{Chat, is_retryable, node, room};
 use anyhow::Result;
 use pollux_testkit::{
-    Backend, Callers, Certificates, Face, Kind, Trouble, assert_eventually, derived_key,
+    Backend, Callers, Certificates, Face, Kind, Node, Request, Trouble, derived_key,
 };
-use std::time::Duration;
 use tempfile::TempDir;
 
 const SECRET: &str = "qwerty";
@@ -62,16 +61,27 @@ async fn answers_that_are_none_are_not_asked_for_again() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_call_is_taken_back_when_its_client_goes() -> Result<()> {
-    let chat = Chat::start(Face::Http).await?;
-    chat.backend.slow(Duration::from_secs(60));
-    let request = pollux_testkit::Request::post("/lp?user=ann");
-    let mut client = pollux_testkit::Connection::open(chat.node.address()).await?;
-    client.send(&request).await?;
-    chat.backend.call(Kind::Connect, 0).await?;
-    client.close();
-    // Sooner than its time would be over.
-    assert_eventually!(chat.backend.abandoned() == 1, Duration::from_secs(2));
+async fn several_hosts_share_the_calls() -> Result<()> {
+    let mut backends = [Backend::http().await?, Backend::http().await?];
+    let hosts: Vec<_> = backends.iter().map(Backend::url).collect();
+    let node = Node::builder()
+        .flag("rpc_host", &hosts.join(","))
+        .spawn()
+        .await?;
+    let open = Request::post("/lp?user=ann");
+    for _ in 0..10 {
+        assert_eq!(node.ask(&open).await?.status, 200);
+    }
+    let counts = backends.iter().map(|backend| backend.calls().len());
+    assert_eq!(counts.collect::<Vec<_>>(), [5, 5]);
+    // One of them goes, and nobody notices.
+    let [first, second] = &mut backends;
+    first.stop().await;
+    second.forget();
+    for _ in 0..10 {
+        assert_eq!(node.ask(&open).await?.status, 200);
+    }
+    assert_eq!(second.calls().len(), 10);
     Ok(())
 }
 
@@ -94,10 +104,31 @@ async fn calls_go_over_tls() -> Result<()> {
         .spawn()
         .await?;
     let strict = node(&backend).spawn().await?;
-    let ask = pollux_testkit::Request::post("/lp?user=ann");
+    let ask = Request::post("/lp?user=ann");
     assert_eq!(trusting.ask(&ask).await?.status, 200);
     assert_eq!(careless.ask(&ask).await?.status, 200);
     is_retryable(&strict.ask(&ask).await?)?;
     assert_eq!(backend.calls().len(), 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn applications_may_want_a_certificate() -> Result<()> {
+    let (backend, certificates, _folder) = over_tls(Callers::Certified).await?;
+    let text = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
+    let trusting = node(&backend).flag("rpc_tls_root_ca", &text(certificates.ca()));
+    let nameless = trusting.clone().spawn().await?;
+    let certified = trusting
+        .flag(
+            "rpc_tls_client_cert_path",
+            &text(certificates.client_certificate()),
+        )
+        .flag("rpc_tls_client_key_path", &text(certificates.client_key()))
+        .spawn()
+        .await?;
+    let ask = Request::post("/lp?user=ann");
+    is_retryable(&nameless.ask(&ask).await?)?;
+    assert_eq!(certified.ask(&ask).await?.status, 200);
+    assert_eq!(backend.calls().len(), 1);
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! Everything in its order, also when the application takes its time.
 
-use crate::{Chat, confirmed, echo, exchange, greeting, plain, room, speak};
+use crate::{Chat, confirmed, echo, exchange, greeting, is_retryable, plain, room, speak};
 use anyhow::Result;
-use pollux_testkit::{Face, Kind, frames};
+use pollux_testkit::{Connection, Face, Kind, PATIENCE, Request, assert_eventually, frames};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -12,7 +12,9 @@ over_both!(
     news_comes_after_the_greeting,
     commands_of_two_requests_run_one_after_the_other,
     a_socket_is_not_deaf_while_the_application_thinks,
+    a_poll_is_answered_while_the_application_thinks,
     sessions_do_not_wait_for_each_other,
+    too_many_are_sent_away_at_once,
 );
 
 /// A confirmation, a greeting, and then publications without a hole.
@@ -96,6 +98,24 @@ async fn a_socket_is_not_deaf_while_the_application_thinks(face: Face) -> Result
     Ok(())
 }
 
+async fn a_poll_is_answered_while_the_application_thinks(face: Face) -> Result<()> {
+    let chat = Chat::start(face).await?;
+    let mut poller = chat.poller("ann").await?;
+    exchange(&mut poller, &frames::subscribe(&room("1")), 2).await?;
+    chat.backend.slow(Duration::from_secs(2));
+    let mut asking = poller.park_with(&speak(&room("1"), "hm")).await?;
+    chat.backend.call(Kind::Message, 0).await?;
+    chat.node.publish("chat/1", &json!("news")).await?;
+    let heard = poller.understand(asking.answer().await?)?;
+    assert_eq!(heard.messages(), [json!("news")]);
+    assert_eq!(chat.backend.running().0, 1, "it still thinks");
+    assert_eq!(
+        exchange(&mut poller, "", 1).await?,
+        [echo(&room("1"), "hm", 1)]
+    );
+    Ok(())
+}
+
 async fn sessions_do_not_wait_for_each_other(face: Face) -> Result<()> {
     let chat = Chat::with(face, &[("rpc_concurrency", "3")]).await?;
     chat.backend.slow(SLOW);
@@ -109,5 +129,31 @@ async fn sessions_do_not_wait_for_each_other(face: Face) -> Result<()> {
     }
     // As many as may run do, and no more.
     assert_eq!(chat.backend.running(), (0, 3));
+    Ok(())
+}
+
+async fn too_many_are_sent_away_at_once(face: Face) -> Result<()> {
+    let flags = [("rpc_concurrency", "1"), ("rpc_max_waiting", "1")];
+    let chat = Chat::with(face, &flags).await?;
+    chat.backend.slow(Duration::from_secs(1));
+    let mut waiting = Vec::new();
+    for user in ["ann", "bea"] {
+        let mut client = Connection::open(chat.node.address()).await?;
+        client
+            .send(&Request::post(&format!("/lp?user={user}")))
+            .await?;
+        waiting.push(client);
+        let expected = waiting.len() as f64;
+        assert_eventually!(
+            chat.node.metric("rpc_pending_num").await? == expected,
+            PATIENCE
+        );
+    }
+    is_retryable(&chat.open("cid").await?)?;
+    assert_eq!(chat.backend.running().0, 1, "nobody is let in yet");
+    for client in &mut waiting {
+        assert_eq!(client.response().await?.status, 200);
+    }
+    assert_eq!(chat.node.metric("rpc_refused_total").await?, 1.0);
     Ok(())
 }

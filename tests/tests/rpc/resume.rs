@@ -4,6 +4,7 @@ use crate::{Chat, echo, hear, map, node, room, speak};
 use anyhow::Result;
 use pollux_testkit::{
     Backend, Cable, Face, Kind, Node, PATIENCE, PROTOCOLS, Poller, Redis, Request,
+    assert_eventually,
 };
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -73,6 +74,13 @@ async fn a_session_comes_back_with_its_streams_and_states(face: Face) -> Result<
     is_as_it_was(cable, &welcome, &chat.node, &chat.backend).await
 }
 
+/// Waits until what the session is now has been written.
+async fn is_written(redis: &Redis, sid: &str) -> Result<()> {
+    let key = format!("pollux:session:{{{sid}}}");
+    assert_eventually!(redis.cli(&["GET", &key]).await?.contains("total"), PATIENCE);
+    Ok(())
+}
+
 async fn two_nodes(face: Face) -> Result<(Chat, Node, Redis)> {
     let redis = Redis::spawn().await?;
     let backend = Backend::builder(face).start().await?;
@@ -82,8 +90,9 @@ async fn two_nodes(face: Face) -> Result<(Chat, Node, Redis)> {
 }
 
 async fn a_session_comes_back_on_another_node(face: Face) -> Result<()> {
-    let (mut chat, second, _redis) = Box::pin(two_nodes(face)).await?;
+    let (mut chat, second, redis) = Box::pin(two_nodes(face)).await?;
     let sid = leave(&chat).await?;
+    is_written(&redis, &sid).await?;
     chat.node.kill()?;
     let (cable, welcome, asked) = come_back(&second, &sid, &chat.backend).await?;
     assert_eq!(asked, 0);
