@@ -278,3 +278,15 @@ impl Drop for Place<'_> {
         self.0.fetch_sub(1, Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_that_waits_is_small() {
+        let backend = Backend::new(Options::default()).unwrap();
+        let size = size_of_val(&backend.disconnect("sid", Disconnect::default()));
+        assert!(size <= 1536, "{size} bytes");
+    }
+}

@@ -29,6 +29,7 @@ use pollux_rpc::{
     },
 };
 use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::watch,
     task::{JoinHandle, JoinSet},
@@ -81,6 +82,8 @@ pub(crate) struct App {
     /// Calls that were taken back while they ran.
     pub(crate) stopped: AtomicU64,
     pub(crate) connections: AtomicU64,
+    /// Connections that were cut, and that the client has closed as well.
+    pub(crate) closed: AtomicU64,
     /// Calls that wait go on at true.
     go: watch::Sender<bool>,
     /// Connections end when this changes.
@@ -97,6 +100,7 @@ impl App {
             most_at_once: 0.into(),
             stopped: 0.into(),
             connections: 0.into(),
+            closed: 0.into(),
             go: watch::Sender::new(false),
             cut: watch::Sender::new(0),
         })
@@ -189,10 +193,16 @@ impl Server {
                 let app = Arc::clone(&shared);
                 let tls = tls.clone();
                 connections.spawn(async move {
+                    let stream = stream.into_std().unwrap();
+                    let twin = TcpStream::from_std(stream.try_clone().unwrap()).unwrap();
+                    let stream = TcpStream::from_std(stream).unwrap();
                     let mut cut = app.cut.subscribe();
                     tokio::select! {
                         () = serve(transport, stream, tls, Arc::clone(&app)) => {}
-                        _ = cut.changed() => {}
+                        _ = cut.changed() => {
+                            end(twin).await;
+                            app.closed.fetch_add(1, SeqCst);
+                        }
                     }
                 });
             }
@@ -215,12 +225,21 @@ impl Drop for Server {
     }
 }
 
+/// Ends a connection, and waits until the client has done so too.
+async fn end(mut stream: TcpStream) {
+    // A client that is faster has closed it with an error.
+    if stream.shutdown().await.is_ok() {
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).await.unwrap_or_default();
+    }
+}
+
 async fn serve(transport: Transport, stream: TcpStream, tls: Option<TlsAcceptor>, app: Arc<App>) {
     match tls {
         None => speak(transport, TokioIo::new(stream), app).await,
         Some(tls) => {
             if let Ok(stream) = tls.accept(stream).await {
-                speak(transport, TokioIo::new(stream), app).await;
+                Box::pin(speak(transport, TokioIo::new(stream), app)).await;
             }
         }
     }

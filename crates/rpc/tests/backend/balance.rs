@@ -1,11 +1,13 @@
 //! Several hosts, and hosts that fail.
 
-use std::time::Duration;
+use std::{net::SocketAddr, sync::atomic::Ordering::SeqCst, time::Duration};
 
 use pollux_rpc::CallError;
+use pollux_testkit::assert_eventually;
+use socket2::{Domain, Socket, Type};
 use tokio::time::{self, Instant};
 
-use crate::app::{App, Grpc, Http, Server, backend, call, free_address, host, options};
+use crate::app::{App, Grpc, Http, SOON, Server, backend, call, free_address, host, options};
 
 #[tokio::test]
 async fn calls_go_to_all_hosts_in_turn() {
@@ -49,8 +51,7 @@ async fn a_host_that_dies_under_load_loses_only_what_ran_on_it() {
             if turn == 100 {
                 let gone = one.take().unwrap();
                 gone.app.cut();
-                drop(gone);
-                time::sleep(Duration::from_millis(20)).await;
+                assert_eventually!(gone.app.closed.load(SeqCst) == 1, SOON);
             }
             call(&backend).await.unwrap();
         }
@@ -87,5 +88,46 @@ async fn a_dead_host_is_left_alone_until_it_is_back() {
         call(&backend).await.unwrap();
         assert_eq!(backend.tallies().open_hosts, 0);
         assert_eq!(server.app.runs(), 1);
+    }
+}
+
+/// A host that does not even refuse: whoever connects hears nothing.
+struct Silent {
+    address: SocketAddr,
+    _listener: Socket,
+    /// What fills its queue.
+    _waiting: Vec<Socket>,
+}
+
+fn silent() -> Silent {
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    listener.bind(&free_address().into()).unwrap();
+    listener.listen(0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let waiting = (0..8).map(|_| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        socket.connect(&address).unwrap_or_default();
+        socket
+    });
+    Silent {
+        address: address.as_socket().unwrap(),
+        _waiting: waiting.collect(),
+        _listener: listener,
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_says_nothing_delays_calls_and_loses_none() {
+    for transport in [Http, Grpc] {
+        let silent = silent();
+        let alive = Server::start(transport, &App::new([])).await;
+        let dead = host(transport, silent.address);
+        let backend = backend(options([dead, alive.host(transport)]));
+        for _ in 0..50 {
+            call(&backend).await.unwrap();
+        }
+        assert_eq!(alive.app.runs(), 50, "{transport:?}");
+        assert!((1..5).contains(&backend.tallies().retries));
     }
 }
