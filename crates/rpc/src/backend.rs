@@ -128,7 +128,8 @@ impl Backend {
     #[must_use]
     pub fn tallies(&self) -> Tallies {
         let (open, hosts) = self.balance.count();
-        self.counters.read(open, hosts)
+        let waiting = self.waiting.load(Relaxed) as u64;
+        self.counters.read(waiting, open, hosts)
     }
 
     async fn call<T>(

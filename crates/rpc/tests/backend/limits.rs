@@ -27,7 +27,10 @@ async fn a_slow_application_times_out() {
             let begun = Instant::now();
             assert_eq!(call(&backend).await.unwrap_err(), CallError::Timeout);
             let took = begun.elapsed();
-            assert!(took >= limit && took < limit * 4, "{took:?}");
+            assert!(
+                took >= limit && took < limit + Duration::from_secs(2),
+                "{took:?}"
+            );
             assert_eq!(server.app.runs(), 1);
             assert_eventually!(server.app.stopped.load(SeqCst) == 1, SOON);
             let tallies = backend.tallies();
@@ -50,10 +53,11 @@ async fn thousands_wait_and_the_rest_is_refused() {
         let calls: Vec<_> = (0..3002).map(|_| start(&backend)).collect();
         assert_eventually!(backend.tallies().pending == 3002, SOON);
         assert_eventually!(app.now.load(SeqCst) == 2, SOON);
+        assert_eq!(backend.tallies().waiting, 3000);
 
         let begun = Instant::now();
         assert_eq!(call(&backend).await.unwrap_err(), CallError::Busy);
-        assert!(begun.elapsed() < Duration::from_secs(1));
+        assert!(begun.elapsed() < Duration::from_secs(5));
         assert_eq!(backend.tallies().busy, 1);
 
         app.go();
