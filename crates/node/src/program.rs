@@ -10,7 +10,13 @@ use crate::{
     telemetry::logs,
 };
 use anyhow::Context as _;
-use std::{ffi::OsString, future::pending, io::Write as _, net::SocketAddr, process::ExitCode};
+use std::{
+    ffi::OsString,
+    future::pending,
+    io::{IsTerminal as _, Write as _},
+    net::SocketAddr,
+    process::ExitCode,
+};
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
@@ -71,9 +77,10 @@ async fn serve_until_signal(config: Config) -> anyhow::Result<()> {
     let signals = Signals::listen().context("failed to listen to signals")?;
     let node = Node::builder().config(config).build()?;
     let config = node.config();
-    // Without TLS it means nothing, so it does what it does by default.
-    let hangup = config
-        .uses_tls()
+    // Without TLS it means nothing, which is no reason for a service that is told to reload to end.
+    // What was started at a terminal ends with that.
+    let listens = config.uses_tls() || !std::io::stdin().is_terminal();
+    let hangup = listens
         .then(|| signal(SignalKind::hangup()))
         .transpose()
         .context("failed to listen to signals")?;
