@@ -99,5 +99,5 @@
 
 {{- define "pollux.gracePeriod" -}}
 {{- $parts := .Values.shutdown -}}
-{{- addf $parts.delay $parts.timeout $parts.margin | ceil | int -}}
+{{- add $parts.delay $parts.timeout $parts.margin -}}
 {{- end -}}
