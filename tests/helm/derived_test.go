@@ -71,48 +71,48 @@ func shape(t *testing.T, one option) map[string]any {
 	return map[string]any{"enum": words}
 }
 
-// Options are at the end of the schema, and secrets before them, so that they can be written anew.
+// Secrets and options are at the end of the schema, so that they can be written anew.
 func TestOptionsOfTheSchema(t *testing.T) {
-	properties := map[string]any{}
+	names, properties := map[string]any{}, map[string]any{}
 	var secrets []string
 	for _, one := range options(t) {
 		properties[one.name] = shape(t, one)
 		if one.kind == "secret" {
 			secrets = append(secrets, one.name)
+			names[one.name] = map[string]any{"type": []string{"string", "null"}, "minLength": 1}
 		}
 	}
-	tail, err := json.MarshalIndent(map[string]any{
+	const start = "    \"secretKeys\": "
+	path := chart + "/values.schema.json"
+	head, _, found := strings.Cut(read(t, path), start)
+	if !found {
+		t.Fatal("the schema has no secretKeys")
+	}
+	same(t, path, head+start+closed(t, names)+",\n    \"options\": "+closed(t, properties)+"\n  }\n}\n")
+
+	// The check that says where they belong knows the same ones.
+	var known []string
+	text := between(t, read(t, chart+"/templates/_checks.tpl"), "$secret := list", "-}}")
+	for _, word := range regexp.MustCompile(`"([a-z_]+)"`).FindAllStringSubmatch(text, -1) {
+		known = append(known, word[1])
+	}
+	slices.Sort(known)
+	slices.Sort(secrets)
+	if !slices.Equal(known, secrets) {
+		t.Errorf("templates/_checks.tpl knows the secrets %v, but they are %v", known, secrets)
+	}
+}
+
+// closed is the schema of an object that has nothing but these.
+func closed(t *testing.T, properties map[string]any) string {
+	t.Helper()
+	text, err := json.MarshalIndent(map[string]any{
 		"type": "object", "additionalProperties": false, "properties": properties,
 	}, "    ", "  ")
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := chart + "/values.schema.json"
-	head, _, found := strings.Cut(read(t, path), "    \"options\": {")
-	if !found {
-		t.Fatal("the schema has no options")
-	}
-	same(t, path, head+"    \"options\": "+string(tail)+"\n  }\n}\n")
-
-	// Names of secrets are in the schema, and in the check that says where they belong.
-	slices.Sort(secrets)
-	names := strings.Join(secrets, " ")
-	quoted := regexp.MustCompile(`"([a-z_]+)"`)
-	for file, text := range map[string]string{
-		"values.schema.json":    between(t, head, `"secretOption": {`, "]"),
-		"templates/_checks.tpl": between(t, read(t, chart+"/templates/_checks.tpl"), "$secret := list", "-}}"),
-	} {
-		var known []string
-		for _, word := range quoted.FindAllStringSubmatch(text, -1) {
-			if word[1] != "enum" && word[1] != "secretOption" {
-				known = append(known, word[1])
-			}
-		}
-		slices.Sort(known)
-		if strings.Join(known, " ") != names {
-			t.Errorf("%s knows the secrets %v, but they are %v", file, known, secrets)
-		}
-	}
+	return string(text)
 }
 
 func between(t *testing.T, text, start, end string) string {
@@ -204,7 +204,7 @@ func TestSchemaKnowsEveryValue(t *testing.T) {
 			part = definitions[strings.TrimPrefix(reference, "#/$defs/")].(map[string]any)
 		}
 		properties, closed := part["properties"].(map[string]any)
-		leaf := prefix == "config" || strings.HasSuffix(prefix, "resources")
+		leaf := prefix == "config" || prefix == "secrets.keys" || strings.HasSuffix(prefix, "resources")
 		if !closed || leaf {
 			known = append(known, prefix)
 			return
