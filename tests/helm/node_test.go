@@ -95,6 +95,7 @@ func TestThePasswordOfRedis(t *testing.T) {
 
 // The rendered command line, its probes, and the stop that the grace period is made for.
 func TestANodeAndItsProbes(t *testing.T) {
+	t.Parallel()
 	all := objects(t, rendered(t, "--set", "shutdown.delay=1"))
 	container, toml := nodeOf(t, all)
 	address := redis(t)
@@ -128,6 +129,7 @@ func TestANodeAndItsProbes(t *testing.T) {
 
 // Without Redis the probe that restarts is content, and the one that sends clients is not.
 func TestANodeWithoutItsRedis(t *testing.T) {
+	t.Parallel()
 	container, toml := nodeOf(t, objects(t, rendered(t)))
 	toml = configured(t, toml, "redis_url", fmt.Sprintf(`"redis://127.0.0.1:%d"`, freePort(t)), "shutdown_delay", "0")
 	running := runNode(t, container, toml, "pollux-0")

@@ -9,6 +9,7 @@ import (
 
 // Values that are wrong are refused, in words that say what is.
 func TestRejections(t *testing.T) {
+	t.Parallel()
 	external := "redis.mode=external,redis.external.url=redis://r:6379"
 	for _, one := range []struct{ set, word string }{
 		// By the schema.
@@ -114,6 +115,7 @@ data:
 }
 
 func TestNotes(t *testing.T) {
+	t.Parallel()
 	test := "kubectl --namespace realtime rollout status deployment/chat-pollux && helm test chat --namespace realtime --logs"
 	for name, wanted := range map[string]struct{ there, absent []string }{
 		"default": {

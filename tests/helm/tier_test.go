@@ -88,7 +88,7 @@ func (c *client) subscribe(stream string) error {
 // every node has to have some.
 func stickiness(t *testing.T, url string, nodes map[string]node) {
 	t.Helper()
-	const each = 60
+	const each = 40
 	for number := range each {
 		one, err := open(url)
 		if err != nil {
@@ -97,7 +97,7 @@ func stickiness(t *testing.T, url string, nodes map[string]node) {
 		if !strings.HasPrefix(one.cookie, "pollux_route=") {
 			t.Errorf("the cookie is %q", one.cookie)
 		}
-		for poll := range 3 {
+		for poll := range 2 {
 			if err := one.subscribe(fmt.Sprintf("stream/%d/%d", number, poll)); err != nil {
 				t.Fatalf("poll %d of client %d: %v", poll, number, err)
 			}
@@ -119,6 +119,7 @@ func stickiness(t *testing.T, url string, nodes map[string]node) {
 
 // Every client finds its node again, and when a node is stopped, all go to the other one.
 func TestTheBundledNginxKeepsClientsAtTheirNode(t *testing.T) {
+	t.Parallel()
 	tier := startTier(t, "")
 	// Until nginx knows both, as it asks for one name after the other.
 	eventually(t, "both nodes have sessions", func() error {
@@ -159,12 +160,14 @@ func TestTheBundledNginxKeepsClientsAtTheirNode(t *testing.T) {
 
 // The pod of `helm test`, against what it would meet in a cluster, with every kind of secret.
 func TestTheHelmTest(t *testing.T) {
+	t.Parallel()
 	for name, secrets := range map[string]map[string]string{
 		"public":          {},
 		"one secret":      {"secret": "s3Krit"},
 		"several secrets": {"secret": "first", "jwt_secret": "new,old", "streams_secret": "signs", "broadcast_key": "publishes"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			folder := t.TempDir()
 			var arguments []string
 			for option, text := range secrets {
@@ -211,6 +214,7 @@ func helmTest(t *testing.T, all []object, secrets, patience, service, url string
 
 // HAProxy does with our annotation what the bundled nginx does.
 func TestHaproxyKeepsClientsAtTheirNode(t *testing.T) {
+	t.Parallel()
 	all := objects(t, rendered(t, "--values", chart+"/examples/ingress-haproxy.yaml",
 		"--set", "redis.mode=bundled,redis.external.url=,redis.external.passwordSecret.name=",
 		"--set", "secrets.existingSecret=,config.public=true,redis.external.tls.existingSecret=,redis.external.tls.caKey="))
