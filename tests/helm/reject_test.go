@@ -64,6 +64,7 @@ func TestRejections(t *testing.T) {
 		{"config.http_broadcast_port=9090", "a port that is taken already"},
 		{"autoscaling.enabled=true,autoscaling.minReplicas=20", "autoscaling.minReplicas is more than autoscaling.maxReplicas"},
 		{"autoscaling.enabled=true,autoscaling.targetCPU=0", "needs something to go by"},
+		{"metrics.serviceMonitor.enabled=true,config.metrics_http=", "config.metrics_http is empty"},
 		{"ingress.enabled=true,secrets.existingSecret=s", "ingress.enabled needs ingress.hosts"},
 		{"gateway.enabled=true,secrets.existingSecret=s", "gateway.enabled needs gateway.parentRefs"},
 	} {

@@ -225,6 +225,8 @@ func TestHaproxyKeepsClientsAtTheirNode(t *testing.T) {
 	fmt.Fprintf(&file, "defaults\n  mode http\n  timeout connect 1s\n  timeout client 60s\n  timeout server %s\n",
 		annotations["haproxy.org/timeout-server"])
 	fmt.Fprintf(&file, "frontend in\n  bind 127.0.0.1:%d\n  default_backend pollux\nbackend pollux\n  option forwardfor\n", port)
+	// As the controller does.
+	fmt.Fprintf(&file, "  balance %s\n", annotations["haproxy.org/load-balance"])
 	for line := range strings.Lines(annotations["haproxy.org/backend-config-snippet"]) {
 		file.WriteString("  " + line)
 	}

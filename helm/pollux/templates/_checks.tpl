@@ -69,6 +69,9 @@
 {{- if and .Values.config.http_broadcast_port (has (int .Values.config.http_broadcast_port) (list 8080 (int .Values.metrics.port))) -}}
 {{- $wrong = append $wrong "config.http_broadcast_port is a port that is taken already" -}}
 {{- end -}}
+{{- if and .Values.metrics.serviceMonitor.enabled (hasKey .Values.config "metrics_http") (not .Values.config.metrics_http) -}}
+{{- $wrong = append $wrong "metrics.serviceMonitor.enabled needs metrics, but config.metrics_http is empty" -}}
+{{- end -}}
 {{- $secret := list "secret" "jwt_secret" "streams_secret" "turbo_streams_secret" "cable_ready_secret" "broadcast_key" "api_secret" "category_password" -}}
 {{- $elsewhere := dict
   "port" "service.port" "metrics_port" "metrics.port" "metrics_host" "networkPolicy.metricsFrom" "node_id" "nothing: it is the pod's name"

@@ -30,8 +30,8 @@ haproxy.org/backend-config-snippet: |
   http-request set-var(txn.route) var(txn.fresh) if { var(txn.fresh) -m found }
   http-request set-header X-Pollux-Route %[var(txn.route)]
   http-response add-header Set-Cookie "pollux_route=%[var(txn.fresh)]; Path=/; HttpOnly; SameSite=Lax" if { var(txn.fresh) -m found }
-  balance hash var(txn.route)
   hash-type consistent
+haproxy.org/load-balance: hdr(X-Pollux-Route)
 {{- end }}
 {{- end -}}
 
