@@ -72,7 +72,7 @@
 {{- if and .Values.metrics.serviceMonitor.enabled (hasKey .Values.config "metrics_http") (not .Values.config.metrics_http) -}}
 {{- $wrong = append $wrong "metrics.serviceMonitor.enabled needs metrics, but config.metrics_http is empty" -}}
 {{- end -}}
-{{- $secret := list "secret" "jwt_secret" "streams_secret" "turbo_streams_secret" "cable_ready_secret" "broadcast_key" "api_secret" "category_password" -}}
+{{- $secret := .Files.Lines "files/secrets.txt" -}}
 {{- $elsewhere := dict
   "port" "service.port" "metrics_port" "metrics.port" "metrics_host" "networkPolicy.metricsFrom" "node_id" "nothing: it is the pod's name"
   "shutdown_delay" "shutdown.delay" "shutdown_timeout" "shutdown.timeout"
