@@ -3,7 +3,7 @@
 use crate::{Chat, is_retryable, node};
 use anyhow::Result;
 use pollux_testkit::{
-    Backend, Callers, Certificates, Face, Kind, Node, PATIENCE, Request, Trouble, assert_eventually,
+    Backend, Callers, Certificates, Face, Kind, PATIENCE, Request, Trouble, assert_eventually,
 };
 
 #[tokio::test]
@@ -25,7 +25,7 @@ async fn who_is_too_busy_is_asked_again() -> Result<()> {
 async fn several_hosts_share_the_calls() -> Result<()> {
     let mut backends = [Backend::grpc().await?, Backend::grpc().await?];
     let hosts: Vec<_> = backends.iter().map(Backend::url).collect();
-    let node = Node::builder()
+    let node = node(&backends[0])
         .flag("rpc_host", &format!("grpc-list://{}", hosts.join(",")))
         .spawn()
         .await?;

@@ -2,9 +2,7 @@
 
 use crate::{Chat, is_retryable, node, room};
 use anyhow::Result;
-use pollux_testkit::{
-    Backend, Callers, Certificates, Face, Kind, Node, Request, Trouble, derived_key,
-};
+use pollux_testkit::{Backend, Callers, Certificates, Face, Kind, Request, Trouble, derived_key};
 use tempfile::TempDir;
 
 const SECRET: &str = "qwerty";
@@ -64,7 +62,7 @@ async fn answers_that_are_none_are_not_asked_for_again() -> Result<()> {
 async fn several_hosts_share_the_calls() -> Result<()> {
     let mut backends = [Backend::http().await?, Backend::http().await?];
     let hosts: Vec<_> = backends.iter().map(Backend::url).collect();
-    let node = Node::builder()
+    let node = node(&backends[0])
         .flag("rpc_host", &hosts.join(","))
         .spawn()
         .await?;
