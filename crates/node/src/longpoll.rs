@@ -75,6 +75,8 @@ pub(crate) enum PollAnswer {
     Stranger(Duration),
     /// Not now: too many sessions, or the node is on its way out.
     Busy,
+    /// Nobody can say now who may open a session.
+    Later,
 }
 
 /// Either an answer or a poll that waits for one.
@@ -137,7 +139,7 @@ impl LongPoll {
                 let line = Some(farewell);
                 return Handled::Answer(PollAnswer::Refused { line, gap: false });
             }
-            Err(Rejected::Later) => return Handled::Answer(PollAnswer::Busy),
+            Err(Rejected::Later) => return Handled::Answer(PollAnswer::Later),
         };
         let route = Route::of(&request.connect, &runtime.trusted_proxies);
         let route = route.unwrap_or_else(|ignored| {

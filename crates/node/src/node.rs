@@ -4,6 +4,7 @@ mod doors;
 mod setup;
 
 use crate::{
+    application::Application,
     archive::Archive,
     auth::{Authenticator, Everybody, Gate, StreamPolicy, Tokens},
     config::{Config, Mode},
@@ -116,10 +117,7 @@ impl Builder {
         let application = start_application(&config, &proxies)?;
         let others: Arc<dyn Authenticator> = match &application {
             _ if config.accepts_connections() => Arc::new(Everybody::Accepted),
-            Some(application) if !config.enforce_jwt => {
-                let application = Arc::clone(application);
-                application
-            }
+            Some(application) if !config.enforce_jwt => Arc::<Application>::clone(application),
             _ => Arc::new(Everybody::Refused),
         };
         let gate = Gate {

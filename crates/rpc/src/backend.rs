@@ -128,7 +128,8 @@ impl Backend {
     #[must_use]
     pub fn tallies(&self) -> Tallies {
         let (open, hosts) = self.balance.count();
-        self.counters.read(open, hosts)
+        let waiting = self.waiting.load(Relaxed) as u64;
+        self.counters.read(waiting, open, hosts)
     }
 
     async fn call<T>(
@@ -276,5 +277,17 @@ impl<'a> Place<'a> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_that_waits_is_small() {
+        let backend = Backend::new(Options::default()).unwrap();
+        let size = size_of_val(&backend.disconnect("sid", Disconnect::default()));
+        assert!(size <= 1536, "{size} bytes");
     }
 }

@@ -104,7 +104,7 @@ pub(crate) fn connected(answer: &[u8]) -> serde_json::Result<Connected> {
         #[serde(default, deserialize_with = "nullable")]
         env: ChangesIn,
     }
-    let answer: Response = serde_json::from_slice(answer)?;
+    let answer: Response = object(answer)?;
     Ok(Connected {
         status: answer.status.0,
         identifiers: answer.identifiers,
@@ -136,7 +136,7 @@ pub(crate) fn commanded(answer: &[u8]) -> serde_json::Result<Commanded> {
         #[serde(default)]
         presence: Option<PresenceIn>,
     }
-    let answer: Response = serde_json::from_slice(answer)?;
+    let answer: Response = object(answer)?;
     Ok(Commanded {
         status: answer.status.0,
         disconnect: answer.disconnect,
@@ -158,11 +158,19 @@ pub(crate) fn disconnected(answer: &[u8]) -> serde_json::Result<Disconnected> {
         #[serde(default, deserialize_with = "nullable")]
         error_msg: String,
     }
-    let answer: Response = serde_json::from_slice(answer)?;
+    let answer: Response = object(answer)?;
     Ok(Disconnected {
         status: answer.status.0,
         error: answer.error_msg,
     })
+}
+
+/// Derived decoders would take a list for an object, field after field.
+fn object<'de, T: Deserialize<'de>>(answer: &'de [u8]) -> serde_json::Result<T> {
+    if answer.trim_ascii_start().first() == Some(&b'[') {
+        return Err(de::Error::invalid_type(de::Unexpected::Seq, &"an object"));
+    }
+    serde_json::from_slice(answer)
 }
 
 /// A null stands for a field that is missing.

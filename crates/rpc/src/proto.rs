@@ -126,7 +126,7 @@ mod tests {
             },
         });
         let expected =
-            b"\x0a\x07message\x12\x01c\x1a\x01u\x22\x01d\x2a\x0e\x22\x0c\x0a\x04room\x12\x0242";
+            b"\x0a\x07message\x12\x01c\x1a\x01u\x22\x01d\x2a\x0c\x22\x0a\x0a\x04room\x12\x0242";
         // Field 4 of the environment: a map of one, whose lengths are of one byte.
         assert_eq!(encoded.as_ref(), expected.as_slice());
     }

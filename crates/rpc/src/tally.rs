@@ -20,6 +20,8 @@ pub struct Tallies {
     pub canceled: u64,
     /// Calls that run or wait now.
     pub pending: u64,
+    /// Of the pending calls those that wait for their turn.
+    pub waiting: u64,
     /// How often a host was found to be failing and left alone.
     pub breaker_opened: u64,
     /// Hosts that are left alone now.
@@ -45,7 +47,7 @@ impl Counters {
         counter.fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn read(&self, open_hosts: u64, hosts: u64) -> Tallies {
+    pub(crate) fn read(&self, waiting: u64, open_hosts: u64, hosts: u64) -> Tallies {
         Tallies {
             calls: self.calls.load(Relaxed),
             retries: self.retries.load(Relaxed),
@@ -54,6 +56,7 @@ impl Counters {
             busy: self.busy.load(Relaxed),
             canceled: self.canceled.load(Relaxed),
             pending: self.pending.load(Relaxed),
+            waiting,
             breaker_opened: self.breaker_opened.load(Relaxed),
             open_hosts,
             hosts,

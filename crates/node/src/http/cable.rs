@@ -100,7 +100,7 @@ impl CableDoor {
         let tasks = self.runtime.tasks.clone();
         Ok(limits(upgrade).on_upgrade(move |stream| {
             tasks.track_future(async move {
-                socket.run(stream).await;
+                Box::pin(socket.run(stream)).await;
                 drop(counted);
             })
         }))

@@ -296,6 +296,10 @@ impl PollDoor {
                 let reason = "too many polls with ids of no session come from your address";
                 Problem::because("rate", reason).answer_after(StatusCode::TOO_MANY_REQUESTS, wait)
             }
+            PollAnswer::Later => {
+                let reason = "nobody can say now who may connect";
+                Problem::because("backend", reason).answer(StatusCode::SERVICE_UNAVAILABLE)
+            }
             PollAnswer::Busy => {
                 let reason = "this node takes no more for the moment";
                 Problem::because("busy", reason).answer(StatusCode::SERVICE_UNAVAILABLE)

@@ -120,6 +120,7 @@ impl Runtime {
         // has to wait for another server gets a task, which looks again.
         let mut context = Context::from_waker(Waker::noop());
         if work.as_mut().poll(&mut context).is_pending() {
+            session.work_goes_on(self.clock.now());
             self.tasks.spawn(work);
         }
         true

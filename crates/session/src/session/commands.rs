@@ -2,7 +2,7 @@
 
 use super::{
     Session,
-    state::{Phase, State},
+    state::{Phase, State, TOGETHER},
     wake,
 };
 use crate::{
@@ -60,7 +60,11 @@ impl Session {
             return None;
         }
         waiting.extend(commands);
-        Some(!std::mem::replace(&mut state.busy, true))
+        let is_first = state.together == Time::ZERO;
+        if is_first {
+            state.together = Time::NEVER;
+        }
+        Some(is_first)
     }
 
     /// The next command to work on. `None` ends the work: the replies may go.
@@ -74,11 +78,23 @@ impl Session {
             return Some(command);
         }
         state.commands = None;
-        state.busy = false;
+        state.together = Time::ZERO;
         let waker = state.nudge(self, now);
         drop(state);
         wake(waker);
         None
+    }
+
+    /// The work on commands takes longer than a moment: what comes meanwhile
+    /// waits for its replies a little, but not to its end.
+    pub fn work_goes_on(self: &Arc<Self>, now: Time) {
+        let mut state = self.state.lock();
+        if state.together == Time::NEVER {
+            state.together = now + TOGETHER;
+        }
+        let waker = state.nudge(self, now);
+        drop(state);
+        wake(waker);
     }
 
     /// A reply to the client, flushed at once. Returns false if the session is

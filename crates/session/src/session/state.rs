@@ -19,6 +19,11 @@ use std::{collections::VecDeque, sync::Arc, task::Waker, time::Duration};
 /// longer than the flush interval.
 const OVERTAKING: Duration = Duration::from_millis(100);
 
+/// Replies of commands that are being worked on wait for each other, and what is
+/// published meanwhile for them, but no longer than this: a backend may think
+/// for seconds.
+pub(super) const TOGETHER: Duration = Duration::from_millis(100);
+
 /// Commands in the order they came. Boxed by its owner, because almost no
 /// session ever has any for longer than a moment.
 #[derive(Debug, Default)]
@@ -36,8 +41,9 @@ pub(super) struct State {
     pub(super) flush_at: Time,
     /// Replies wait that must not be coalesced.
     pub(super) urgent: bool,
-    /// Commands are being worked on; their replies go out together.
-    pub(super) busy: bool,
+    /// While commands are being worked on their replies wait for each other
+    /// until then; [`Time::ZERO`] if none are, [`Time::NEVER`] if they end now.
+    pub(super) together: Time,
     /// Commands that came while others were being worked on.
     pub(super) commands: Option<Box<Waiting>>,
     /// How many more it may send.
@@ -92,7 +98,7 @@ impl State {
             next_waiter: 0,
             flush_at: Time::ZERO,
             urgent: false,
-            busy: false,
+            together: Time::ZERO,
             commands: None,
             allowance: Bucket::default(),
             idle_since: now,
@@ -108,9 +114,6 @@ impl State {
 
     /// When a batch may go out to a waiting poll, if nothing else happens.
     pub(super) fn ready_at(&self, waiter: &Waiter, config: &PollConfig) -> Time {
-        if self.busy {
-            return waiter.deadline;
-        }
         let at_once = self.urgent
             || waiter.prompt
             || self.phase == Phase::Closing
@@ -123,7 +126,10 @@ impl State {
             .outbox
             .unsettled_since()
             .map_or(Time::ZERO, |since| since + apart);
-        flush_at.max(settled).min(waiter.deadline)
+        flush_at
+            .max(settled)
+            .max(self.together)
+            .min(waiter.deadline)
     }
 
     /// Whether a batch may go out to a waiting poll now.
@@ -157,7 +163,8 @@ impl State {
     /// Wakes the poll that is first in line if it would be answered; else makes
     /// sure that it is looked at when it will be.
     pub(super) fn nudge(&mut self, session: &Arc<Session>, now: Time) -> Option<Waker> {
-        if !self.outbox.has_pending() || self.outbox.in_flight() || self.busy {
+        let ends_now = self.together == Time::NEVER;
+        if !self.outbox.has_pending() || self.outbox.in_flight() || ends_now {
             return None;
         }
         let at = self.newest()?;

@@ -68,6 +68,30 @@ fn replies_to_commands_go_together_when_the_last_is_done() {
 }
 
 #[test]
+fn a_command_that_takes_long_holds_nothing_back() {
+    let mut world = World::new(PollConfig {
+        flush_interval: Duration::ZERO,
+        ..PollConfig::default()
+    });
+    let command = pollux_protocol::Command::parse(br#"{"command":"ping"}"#).unwrap();
+    assert_eq!(world.session.enqueue(vec![command]), Some(true));
+    assert!(world.session.next_command(world.now).is_some());
+    let bell = Arc::default();
+    let mut poll = world.park();
+    world.publish("1");
+    assert!(world.look(&mut poll, &bell).is_none());
+    world.session.work_goes_on(world.now);
+    world.pass(Duration::from_millis(90));
+    assert!(world.look(&mut poll, &bell).is_none());
+    world.pass(Duration::from_millis(10));
+    assert_eq!(world.take(&mut poll), ["1"]);
+    // Its reply comes when it comes.
+    world.session.reply(reply::pong(), world.now);
+    assert_eq!(world.take(&mut world.park()).len(), 1);
+    assert!(world.session.next_command(world.now).is_none());
+}
+
+#[test]
 fn a_newer_poll_gets_the_batch_and_the_older_stays() {
     let mut world = World::open();
     let (old_bell, new_bell) = (Arc::default(), Arc::default());
