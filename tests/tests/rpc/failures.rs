@@ -236,11 +236,9 @@ async fn thousands_wait_for_an_application_that_hangs(face: Face) -> Result<()> 
     // Thousands of answers take their time to be read, too.
     let in_time = opened + ANSWERED_WITHIN * 3 / 2;
     assert!(waited < in_time, "{opened:?} {waited:?}");
-    assert!(
-        chat.backend.running().1 <= 28,
-        "{:?}",
-        chat.backend.running()
-    );
+    // 28 at a time, and those that were given up and of which it has yet to learn.
+    let (running, most) = chat.backend.running();
+    assert!(running == 0 && most <= 2 * 28, "{running} {most}");
     let grown = chat.node.rss_bytes()?.saturating_sub(before);
     assert!(grown < MAX_GROWTH, "{grown} bytes");
     drop(clients);

@@ -72,14 +72,20 @@ async fn several_hosts_share_the_calls() -> Result<()> {
     }
     let counts = backends.iter().map(|backend| backend.calls().len());
     assert_eq!(counts.collect::<Vec<_>>(), [5, 5]);
-    // One of them goes, and nobody notices.
+    // One of them goes. Only who was just asking it can't know whether it heard.
     let [first, second] = &mut backends;
     first.stop().await;
     second.forget();
+    let mut unsure = 0;
     for _ in 0..10 {
-        assert_eq!(node.ask(&open).await?.status, 200);
+        let answer = node.ask(&open).await?;
+        if answer.status != 200 {
+            is_retryable(&answer)?;
+            unsure += 1;
+        }
     }
-    assert_eq!(second.calls().len(), 10);
+    assert!(unsure <= 1, "{unsure}");
+    assert_eq!(second.calls().len(), 10 - unsure);
     Ok(())
 }
 
