@@ -3,7 +3,7 @@ import { parse } from "node:path";
 import { test } from "node:test";
 import { launch, openPage } from "./browser.js";
 import { eventually } from "./eventually.js";
-import { startNode } from "./node.js";
+import { freePort, startNode } from "./node.js";
 
 const NARROW = { width: 400, height: 900 };
 const number = async (page, id) => Number((await page.locator(id).textContent()).replaceAll(",", ""));
@@ -144,6 +144,20 @@ for (const transport of ["Long polling", "Long polling with pollux-js"]) {
     assert.equal(await number(page, "#reconnects"), 1);
   });
 }
+
+test("the console works on a port of its own", async (t) => {
+  const port = String(await freePort());
+  const node = await startNode(t, ["--console_port", port, "--metrics_port", port]);
+  const browser = await launch(t);
+  const { page, complaints } = await openPage(browser);
+  await page.goto(`http://127.0.0.1:${port}/`);
+  await subscribe(page, { transport: "Long polling with pollux-js" });
+  await publish(page, '{"text":"hi"}');
+  await rows(page).first().waitFor();
+  await page.waitForFunction(() => document.getElementById("metric-sessions").textContent === "1");
+  assert.deepEqual(complaints, []);
+  assert.equal((await fetch(`${node.url}/`)).status, 404);
+});
 
 test("the console does without metrics", async (t) => {
   const node = await startNode(t, ["--metrics_http", ""]);

@@ -210,6 +210,81 @@ async fn mistakes_of_clients_cannot_flood_the_log() -> Result<()> {
 }
 
 #[tokio::test]
+async fn the_console_can_have_a_port_of_its_own() -> Result<()> {
+    let port = free_port()?;
+    let node = Node::builder()
+        .flag("console_port", &port.to_string())
+        .flag("console_host", "127.0.0.1")
+        .flag("poll_interval", "0.3")
+        .spawn()
+        .await?;
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let ask = async |request: &Request| Connection::once(address, request).await;
+    for path in ["/", "/pollux.js", "/metrics", "/health", "/ready"] {
+        assert_eq!(ask(&Request::get(path)).await?.status, 200, "{path}");
+    }
+    // The page polls and publishes where it came from.
+    let open = Request::post("/lp").body(frames::subscribe(&frames::public("a")));
+    let open = ask(&open).await?;
+    assert_eq!(open.status, 200);
+    let id = open.header("x-anycable-poll-id").context("no poll id")?;
+    let origin = format!("http://{address}");
+    let publication = Request::post("/_broadcast")
+        .header("Host", &address.to_string())
+        .header("Origin", &origin)
+        .body(r#"{"stream":"a","data":"1"}"#);
+    assert_eq!(ask(&publication).await?.status, 201);
+    let poll = Request::post("/lp").header("X-Anycable-Poll-ID", id);
+    let frames = ask(&poll).await?.frames()?;
+    assert!(
+        frames.iter().any(|frame| frame["message"] == 1),
+        "{frames:?}"
+    );
+    // Other clients have no door here.
+    for path in [
+        "/cable",
+        "/events?stream=a",
+        "/longpoll/events?category=a&timeout=1",
+    ] {
+        assert_eq!(ask(&Request::get(path)).await?.status, 404, "{path}");
+    }
+    for path in ["/", "/pollux.js"] {
+        assert_eq!(node.get(path).await?.status, 404, "{path}");
+    }
+    // They go by metrics_port.
+    assert_eq!(node.get("/metrics").await?.status, 200);
+    drop(node);
+
+    // One listener for all that operators look at, in a mode that is not open.
+    let node = Node::builder()
+        .flag("secret", "s3Krit")
+        .switch("noauth")
+        .flag("broadcast_key", "none")
+        .flag("console", "on")
+        .flag("console_port", &port.to_string())
+        .flag("metrics_port", &port.to_string())
+        .flag("max_connections", "8")
+        .spawn_ready()
+        .await?;
+    assert_eq!(ask(&Request::get("/")).await?.status, 200);
+    assert_eq!(ask(&Request::get("/metrics")).await?.status, 200);
+    // Without a key publishing keeps to the port that it has.
+    assert_eq!(ask(&publication).await?.status, 404);
+    for path in ["/", "/pollux.js", "/metrics"] {
+        assert_eq!(node.get(path).await?.status, 404, "{path}");
+    }
+    let mut held = Vec::new();
+    for _ in 0..8 {
+        let mut connection = Connection::open(node.address()).await?;
+        assert_eq!(connection.ask(&Request::get("/health")).await?.status, 200);
+        held.push(connection);
+    }
+    assert_eq!(ask(&Request::get("/metrics")).await?.status, 200);
+    assert_eq!(ask(&Request::get("/")).await?.status, 503);
+    Ok(())
+}
+
+#[tokio::test]
 async fn metrics_can_have_a_port_of_their_own() -> Result<()> {
     let port = free_port()?;
     let node = Node::builder()

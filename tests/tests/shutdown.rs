@@ -36,6 +36,21 @@ async fn parked_polls_are_told_to_come_back_and_the_exit_code_is_zero() -> Resul
 }
 
 #[tokio::test]
+async fn a_service_without_tls_outlives_a_reload() -> Result<()> {
+    let mut node = node().await?;
+    let poller = Poller::open(&node).await?;
+    let mut parked = poller.park().await?;
+    assert_eventually!(node.metric("parked_polls").await? == 1.0, PATIENCE);
+    node.hang_up()?;
+    node.ask_to_stop()?;
+    // Ended by the signal, it would have said nothing.
+    let answer = parked.answer().await?;
+    assert_eq!(answer.frames()?[0]["reason"], "server_restart");
+    assert_eq!(node.wait(PATIENCE).await?.code(), Some(0));
+    Ok(())
+}
+
+#[tokio::test]
 async fn frames_that_wait_are_delivered_before_the_farewell() -> Result<()> {
     let mut node = node().await?;
     let mut poller = Poller::subscribed(&node, &["a"]).await?;

@@ -6,34 +6,37 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
+/// Where the node listens.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ports {
+    pub(crate) main: SocketAddr,
+    /// The others are there if what they serve has a port of its own.
+    pub(crate) broadcast: Option<SocketAddr>,
+    pub(crate) console: Option<SocketAddr>,
+    pub(crate) metrics: Option<SocketAddr>,
+}
+
 /// Prints the addresses and, where anybody may use them, two commands to paste.
 /// Not among JSON logs: there every line is for a machine.
-pub(crate) fn print(
-    config: &Config,
-    main: SocketAddr,
-    broadcast: Option<SocketAddr>,
-    metrics: Option<SocketAddr>,
-) {
+pub(crate) fn print(config: &Config, ports: Ports) {
     if config.log_format == LogFormat::Text {
         // A closed standard output is no reason not to serve.
-        drop(std::io::stdout().write_all(text(config, main, broadcast, metrics).as_bytes()));
+        drop(std::io::stdout().write_all(text(config, ports).as_bytes()));
     }
 }
 
-fn text(
-    config: &Config,
-    main: SocketAddr,
-    broadcast: Option<SocketAddr>,
-    metrics: Option<SocketAddr>,
-) -> String {
+fn text(config: &Config, ports: Ports) -> String {
     let base_url = |address| base_url(config, address);
-    let base = base_url(main);
-    let own_port = broadcast.filter(|_| config.own_broadcast_port().is_some());
+    let base = base_url(ports.main);
+    let own_port = ports
+        .broadcast
+        .filter(|_| config.own_broadcast_port().is_some());
     let publish_base = own_port.map_or_else(|| base.clone(), base_url);
     let publish = format!("{publish_base}{}", config.http_broadcast_path);
     let poll = format!("{base}{}", config.poll_path);
     let mut rows = vec![];
     if config.console_enabled() {
+        let base = ports.console.map_or_else(|| base.clone(), base_url);
         rows.push(("Console", format!("{base}/")));
     }
     if config.poll {
@@ -51,7 +54,9 @@ fn text(
         ));
     }
     if let Some(path) = &config.metrics_http {
-        let base = metrics.map_or_else(|| base.clone(), base_url);
+        let own_port = ports.metrics.or(ports.console);
+        let own_port = own_port.filter(|_| config.own_metrics_port().is_some());
+        let base = own_port.map_or_else(|| base.clone(), base_url);
         rows.push(("Metrics", format!("{base}{path}")));
     }
     let mut text = format!("\n  Pollux {}\n\n", env!("CARGO_PKG_VERSION"));
@@ -90,8 +95,13 @@ mod tests {
 
     #[test]
     fn addresses_and_commands_know_of_tls() {
-        let address = SocketAddr::from(([0, 0, 0, 0], 443));
-        let plain = text(&Config::default(), address, None, None);
+        let ports = Ports {
+            main: SocketAddr::from(([0, 0, 0, 0], 443)),
+            broadcast: None,
+            console: None,
+            metrics: None,
+        };
+        let plain = text(&Config::default(), ports);
         assert!(plain.contains(" http://127.0.0.1:443/lp "), "{plain}");
         assert!(!plain.contains("https") && !plain.contains("curl -k"));
         let config = Config {
@@ -99,7 +109,7 @@ mod tests {
             ssl_key: Some("key.pem".to_owned()),
             ..Config::default()
         };
-        let secured = text(&config, address, None, None);
+        let secured = text(&config, ports);
         assert!(
             secured.contains("curl -k https://127.0.0.1:443/_broadcast -d"),
             "{secured}"

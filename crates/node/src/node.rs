@@ -237,6 +237,9 @@ pub struct Listeners {
     pub broadcast: Option<TcpListener>,
     /// For metrics, where they have a port of their own.
     pub metrics: Option<TcpListener>,
+    /// For the console page, where it has a port of its own. The metrics, which
+    /// it shows, are there too.
+    pub console: Option<TcpListener>,
 }
 
 impl Node {
@@ -339,7 +342,7 @@ impl Node {
     /// server that is not the node's can't tell it when an answer was lost on
     /// the way; clients that send their cursor lose nothing all the same.
     pub fn router(&self) -> Router {
-        http::router(self.with_metrics(self.doors(true)))
+        http::router(self.all_doors())
     }
 
     /// The category doors alone, for an application that puts them under paths
@@ -389,59 +392,37 @@ impl Node {
             connections: AtomicUsize::new(0),
             trouble: Throttle::default(),
         });
-        let router = http::router(self.doors(self.config.own_broadcast_port().is_none()));
-        let spare = Service {
-            in_lot: false,
-            poll: None,
-            router: http::spare_router(self.doors(false)),
-            spare: None,
-            hurries: true,
-        };
         let main = Service {
             in_lot: true,
             poll: self.poll_door(),
-            router,
-            spare: Some(Arc::new(spare)),
-            hurries: false,
+            ..Service::new(http::router(self.doors()))
         };
-        let mut accepting = vec![tokio::spawn({
-            Arc::clone(&server).run(listeners.main, Arc::new(main))
-        })];
+        let spare = http::spare_router(self.main_ops());
+        let mut ports = vec![(listeners.main, main.with_spare(spare))];
         if let Some(listener) = listeners.broadcast {
             let (path, door) = self.broadcast_door();
             let router = http::broadcast_router(&path, door);
-            let service = Service {
-                in_lot: false,
-                poll: None,
-                router,
-                spare: None,
-                hurries: false,
-            };
-            accepting.push(tokio::spawn(
-                Arc::clone(&server).run(listener, Arc::new(service)),
-            ));
+            ports.push((listener, Service::new(router)));
         }
+        // A full node can be looked at.
+        let spare = || http::spare_router(self.all_ops());
         if let Some(listener) = listeners.metrics {
-            let doors = self.with_metrics(self.doors(false));
-            // A full node can be looked at.
-            let spare = Service {
-                in_lot: false,
-                poll: None,
-                router: http::spare_router(doors.clone()),
-                spare: None,
-                hurries: true,
-            };
-            let service = Service {
-                in_lot: false,
-                poll: None,
-                router: http::metrics_router(doors),
-                spare: Some(Arc::new(spare)),
-                hurries: false,
-            };
-            accepting.push(tokio::spawn(
-                Arc::clone(&server).run(listener, Arc::new(service)),
-            ));
+            let router = http::router(self.metrics_doors());
+            ports.push((listener, Service::new(router).with_spare(spare())));
         }
+        if let Some(listener) = listeners.console {
+            let console = Service {
+                poll: self.poll_door(),
+                ..Service::new(http::router(self.console_doors()))
+            };
+            ports.push((listener, console.with_spare(spare())));
+        }
+        let accepting: Vec<_> = ports
+            .into_iter()
+            .map(|(listener, service)| {
+                tokio::spawn(Arc::clone(&server).run(listener, Arc::new(service)))
+            })
+            .collect();
         shutdown.await;
         self.stop(&server).await;
         for loop_task in accepting {

@@ -1,7 +1,7 @@
 //! The `pollux` program: options in, exit code out.
 
 use crate::{
-    banner,
+    banner::{self, Ports},
     config::{Action, Config, ConfigError, Mode, OPEN_BROADCAST_PORT, process_environment},
     health,
     node::{Listeners, Node},
@@ -10,7 +10,13 @@ use crate::{
     telemetry::logs,
 };
 use anyhow::Context as _;
-use std::{ffi::OsString, future::pending, io::Write as _, process::ExitCode};
+use std::{
+    ffi::OsString,
+    future::pending,
+    io::{IsTerminal as _, Write as _},
+    net::SocketAddr,
+    process::ExitCode,
+};
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
@@ -71,9 +77,10 @@ async fn serve_until_signal(config: Config) -> anyhow::Result<()> {
     let signals = Signals::listen().context("failed to listen to signals")?;
     let node = Node::builder().config(config).build()?;
     let config = node.config();
-    // Without TLS it means nothing, so it does what it does by default.
-    let hangup = config
-        .uses_tls()
+    // Without TLS it means nothing, which is no reason for a service that is told to reload to end.
+    // What was started at a terminal ends with that.
+    let listens = config.uses_tls() || !std::io::stdin().is_terminal();
+    let hangup = listens
         .then(|| signal(SignalKind::hangup()))
         .transpose()
         .context("failed to listen to signals")?;
@@ -81,33 +88,23 @@ async fn serve_until_signal(config: Config) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("failed to listen on {}:{}", config.host, config.port))?;
     let broadcast = broadcast_listener(config).await?;
+    let console = console_listener(config).await?;
     let metrics = metrics_listener(config).await?;
     node.log_mode();
-    let address = main
-        .local_addr()
-        .context("failed to read the listener's address")?;
+    let address = address_of(&main)?;
     info!(%address, tls = config.uses_tls(), "Listening");
-    let mut broadcast_address = None;
-    if let Some(listener) = &broadcast {
-        let address = listener
-            .local_addr()
-            .context("failed to read the listener's address")?;
-        info!(%address, "Listening for broadcasts");
-        broadcast_address = Some(address);
-    }
-    let mut metrics_address = None;
-    if let Some(listener) = &metrics {
-        let address = listener
-            .local_addr()
-            .context("failed to read the listener's address")?;
-        info!(%address, "Listening for metrics");
-        metrics_address = Some(address);
-    }
-    banner::print(node.config(), address, broadcast_address, metrics_address);
+    let ports = Ports {
+        main: address,
+        broadcast: announce(broadcast.as_ref(), "broadcasts")?,
+        console: announce(console.as_ref(), "the console")?,
+        metrics: announce(metrics.as_ref(), "metrics")?,
+    };
+    banner::print(node.config(), ports);
     let listeners = Listeners {
         main,
         broadcast,
         metrics,
+        console,
     };
     let serving = Box::pin(node.serve(listeners, signals.first()));
     tokio::select! {
@@ -115,6 +112,21 @@ async fn serve_until_signal(config: Config) -> anyhow::Result<()> {
         () = reload(&node, hangup) => {}
     }
     Ok(())
+}
+
+fn address_of(listener: &TcpListener) -> anyhow::Result<SocketAddr> {
+    listener
+        .local_addr()
+        .context("failed to read the listener's address")
+}
+
+/// Says in the log what a port of its own is for.
+fn announce(listener: Option<&TcpListener>, what: &str) -> anyhow::Result<Option<SocketAddr>> {
+    let address = listener.map(address_of).transpose()?;
+    if let Some(address) = address {
+        info!(%address, "Listening for {what}");
+    }
+    Ok(address)
 }
 
 /// Looks for a new certificate as often as it is asked to. Never ends.
@@ -138,8 +150,21 @@ async fn broadcast_listener(config: &Config) -> anyhow::Result<Option<TcpListene
     Ok(Some(listener))
 }
 
+/// The console's own port, which may be that of the metrics too.
+async fn console_listener(config: &Config) -> anyhow::Result<Option<TcpListener>> {
+    let Some(port) = config.own_console_port() else {
+        return Ok(None);
+    };
+    let host = config.console_address();
+    let listener = listen(host, port)
+        .await
+        .with_context(|| format!("failed to listen for the console on {host}:{port}"))?;
+    Ok(Some(listener))
+}
+
 async fn metrics_listener(config: &Config) -> anyhow::Result<Option<TcpListener>> {
-    let Some(port) = config.own_metrics_port() else {
+    let own_port = config.own_metrics_port();
+    let Some(port) = own_port.filter(|_| own_port != config.own_console_port()) else {
         return Ok(None);
     };
     let host = config.metrics_address();

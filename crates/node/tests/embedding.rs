@@ -95,6 +95,7 @@ async fn who_is_refused_is_told_why() {
     let server = tokio::spawn(async move {
         let listeners = Listeners {
             metrics: None,
+            console: None,
             main: listener,
             broadcast: None,
         };

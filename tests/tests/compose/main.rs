@@ -5,3 +5,4 @@ mod files;
 mod image;
 mod observability;
 mod services;
+mod systemd;

@@ -22,7 +22,7 @@ fn print_config(service: &Value, set: &[(&str, &str)]) -> Result<String> {
 }
 
 /// The value of an option in what was printed.
-fn option(printed: &str, name: &str) -> Result<String> {
+pub(super) fn option(printed: &str, name: &str) -> Result<String> {
     let start = format!("{name} = ");
     let line = printed.lines().find_map(|line| line.strip_prefix(&start));
     let line = line.with_context(|| format!("no {name} in {printed}"))?;
@@ -30,7 +30,7 @@ fn option(printed: &str, name: &str) -> Result<String> {
     Ok(value.trim_matches('"').to_owned())
 }
 
-fn seconds(text: &str) -> Result<Duration> {
+pub(super) fn seconds(text: &str) -> Result<Duration> {
     let number = text.strip_suffix('s').context("no seconds")?;
     Ok(Duration::from_secs_f64(number.parse()?))
 }

@@ -201,6 +201,20 @@ impl Config {
         }
     }
 
+    /// The port that serves the console page, or `None` if the main one does or there is none.
+    pub fn own_console_port(&self) -> Option<u16> {
+        let port = self.console_port;
+        (port != 0 && port != self.port && self.console_enabled()).then_some(port)
+    }
+
+    /// The address that port listens on.
+    pub fn console_address(&self) -> &str {
+        match self.console_host.as_str() {
+            "" => &self.host,
+            host => host,
+        }
+    }
+
     /// Whether the Redis broker is used.
     pub const fn uses_redis(&self) -> bool {
         match self.broker {
@@ -237,10 +251,7 @@ impl Config {
 
     /// Whether only this machine can connect.
     pub fn is_local(&self) -> bool {
-        match self.host.parse::<IpAddr>() {
-            Ok(address) => address.to_canonical().is_loopback(),
-            Err(_) => self.host.eq_ignore_ascii_case("localhost"),
-        }
+        is_loopback(&self.host)
     }
 
     /// Whether there is a secret of any kind.
@@ -249,6 +260,14 @@ impl Config {
             || self.broadcast_key.is_set()
             || self.streams_secret.is_set()
             || self.jwt_secret.is_set()
+    }
+}
+
+/// Whether only this machine can connect to what listens on an address.
+pub(super) fn is_loopback(host: &str) -> bool {
+    match host.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().is_loopback(),
+        Err(_) => host.eq_ignore_ascii_case("localhost"),
     }
 }
 

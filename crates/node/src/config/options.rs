@@ -145,6 +145,22 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         "The console page at /. auto: on in development mode only.",
     ),
     row(
+        Server,
+        "console_port",
+        Port,
+        "0",
+        "Port of its own for the console, so that clients can't reach it. What the page asks for \
+         is served there too: polls, publishing with a key or where the main port has it, metrics, \
+         health_path and ready_path. May be that of metrics_port. 0: the main port.",
+    ),
+    row(
+        Server,
+        "console_host",
+        Text,
+        "",
+        "Address that the console's own port listens on. Empty: host.",
+    ),
+    row(
         LongPolling,
         "poll",
         Bool,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{proxies::TrustedProxies, rooms::Resolver};
 
 use super::{
-    derived::Mode,
+    derived::{Mode, is_loopback},
     error::{ConfigError, Problem},
     settings::{Broker, Config},
 };
@@ -111,12 +111,17 @@ impl Config {
                 "is for the memory broker; with Redis events are kept there".to_owned(),
             ));
         }
-        if self.own_metrics_port().is_some() && self.own_metrics_port() == self.own_broadcast_port()
-        {
-            broken.push(Rule::new(
-                "metrics_port",
-                "is the port that takes publications".to_owned(),
-            ));
+        for (option, port) in [
+            ("metrics_port", self.own_metrics_port()),
+            ("console_port", self.own_console_port()),
+        ] {
+            if port.is_some() && port == self.own_broadcast_port() {
+                let reason = "is the port that takes publications";
+                broken.push(Rule::new(option, reason.to_owned()));
+            }
+        }
+        if self.own_console_port().is_some() {
+            broken.extend(self.broken_console_port());
         }
         let is_shut = self.mode() == Mode::Secured && self.broadcast_key().is_none();
         if is_shut && is_protected && self.own_broadcast_port().is_none() {
@@ -126,6 +131,29 @@ impl Config {
                     "comes to {}, the main port, which takes publications with a key only: set \
                      broadcast_key, or choose another port",
                     self.port
+                ),
+            ));
+        }
+        broken
+    }
+
+    /// What is wrong with where the console's own port is.
+    fn broken_console_port(&self) -> Vec<Rule> {
+        let mut broken = Vec::new();
+        let (host, metrics_host) = (self.console_address(), self.metrics_address());
+        if self.mode() == Mode::Development && !is_loopback(host) {
+            let reason = "other machines can reach, and nothing says who may connect: set secret, \
+                          or listen on 127.0.0.1";
+            broken.push(Rule::new(
+                "console_host",
+                format!("is {host:?}, which {reason}"),
+            ));
+        }
+        if self.own_console_port() == self.own_metrics_port() && host != metrics_host {
+            broken.push(Rule::new(
+                "console_host",
+                format!(
+                    "comes to {host:?}, but metrics_port is the same port, on {metrics_host:?}"
                 ),
             ));
         }
@@ -212,12 +240,14 @@ impl Config {
                 format!("is {:?}, expected {reason}", self.host),
             ));
         }
-        if !self.metrics_host.is_empty() && !is_host(&self.metrics_host) {
-            let reason = "an address or a name, without port and brackets";
-            broken.push(Rule::new(
-                "metrics_host",
-                format!("is {:?}, expected {reason}", self.metrics_host),
-            ));
+        for (option, host) in [
+            ("metrics_host", &self.metrics_host),
+            ("console_host", &self.console_host),
+        ] {
+            if !host.is_empty() && !is_host(host) {
+                let reason = "an address or a name, without port and brackets";
+                broken.push(Rule::new(option, format!("is {host:?}, expected {reason}")));
+            }
         }
         if let Some(id) = self.node_id.as_deref().filter(|id| !is_node_id(id)) {
             let reason = format!("up to {NODE_ID_MAX} letters, digits, dots, dashes, underscores");
@@ -269,7 +299,7 @@ impl Config {
     fn paths_in_conflict(&self) -> Vec<Rule> {
         let mut taken = Vec::new();
         if self.console_enabled() {
-            taken.push(("console", "/"));
+            taken.extend([("console", "/"), ("console", "/pollux.js")]);
         }
         let mut broken = Vec::new();
         let elsewhere = self.own_broadcast_port().is_some();

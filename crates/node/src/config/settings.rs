@@ -53,6 +53,10 @@ pub struct Config {
     pub ssl_key: Option<String>,
     /// Whether the console page is served.
     pub console: Console,
+    /// Port of the console; see [`Config::own_console_port`].
+    pub console_port: u16,
+    /// Address of that port; see [`Config::console_address`].
+    pub console_host: String,
 
     /// Whether clients are served by long polling.
     pub poll: bool,

@@ -34,6 +34,6 @@ pub(crate) use problem::retry_after;
 pub(crate) use pull::{FOR_SOCKETS, Loan, Pull};
 pub(crate) use room::{RoomDoor, RoomSocketConfig};
 pub(crate) use router::{
-    Doors, RoomRoutes, broadcast_router, category_router, metrics_router, router, spare_router,
+    Doors, Ops, RoomRoutes, broadcast_router, category_router, router, spare_router,
 };
 pub(crate) use visitor::Publishers;

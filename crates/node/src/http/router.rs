@@ -23,11 +23,38 @@ pub(crate) struct Doors {
     pub(crate) mailbox: Option<([String; 2], MailboxDoor)>,
     pub(crate) room: Option<RoomRoutes>,
     pub(crate) api: Option<ApiDoor>,
+    pub(crate) ops: Ops,
+}
+
+/// What operators and their tools ask for.
+#[derive(Clone, Debug)]
+pub(crate) struct Ops {
     pub(crate) runtime: Arc<Runtime>,
+    /// They have metrics of their own.
+    pub(crate) rooms: Option<Arc<Rooms>>,
     pub(crate) health_path: String,
     pub(crate) ready_path: String,
+    /// Where the metrics are, if they are on this port.
     pub(crate) metrics_path: Option<String>,
+    /// Whether the console page is on this port.
     pub(crate) console: bool,
+}
+
+impl Doors {
+    /// What operators and their tools ask for, and no door for anybody else.
+    pub(crate) const fn none_but(ops: Ops) -> Self {
+        Self {
+            poll: None,
+            cable: None,
+            events: None,
+            category: None,
+            broadcast: None,
+            mailbox: None,
+            room: None,
+            api: None,
+            ops,
+        }
+    }
 }
 
 /// Where rooms are.
@@ -41,7 +68,7 @@ pub(crate) struct RoomRoutes {
     pub(crate) history: bool,
 }
 
-/// Every door of the main port.
+/// Every door of a port.
 pub(crate) fn router(doors: Doors) -> Router {
     let Doors {
         poll,
@@ -52,14 +79,10 @@ pub(crate) fn router(doors: Doors) -> Router {
         mailbox,
         room,
         api,
-        runtime,
-        health_path,
-        ready_path,
-        metrics_path,
-        console,
+        ops,
     } = doors;
-    let rooms = room.as_ref().map(|room| Arc::clone(&room.door.rooms));
-    let mut router = ops_router(&runtime, &health_path, &ready_path, metrics_path, rooms);
+    let console = ops.console;
+    let mut router = watch_router(ops);
     if console {
         router = router
             .route("/", routing::get(async || other(ops::console())))
@@ -107,23 +130,24 @@ async fn not_found() -> Response<axum::body::Body> {
     other(Problem::because("not found", "no door has this path").answer(StatusCode::NOT_FOUND))
 }
 
-/// What operators and their tools ask for.
-fn ops_router(
-    runtime: &Arc<Runtime>,
-    health_path: &str,
-    ready_path: &str,
-    metrics_path: Option<String>,
-    rooms: Option<Arc<Rooms>>,
-) -> Router {
-    let ready = Arc::clone(runtime);
+/// What tools of operators ask for.
+fn watch_router(ops: Ops) -> Router {
+    let Ops {
+        runtime,
+        rooms,
+        health_path,
+        ready_path,
+        metrics_path,
+        ..
+    } = ops;
+    let ready = Arc::clone(&runtime);
     let mut router = Router::new()
-        .route(health_path, routing::get(async || other(ops::health())))
+        .route(&health_path, routing::get(async || other(ops::health())))
         .route(
-            ready_path,
+            &ready_path,
             routing::get(async move || other(ops::ready(&ready))),
         );
     if let Some(path) = metrics_path {
-        let runtime = Arc::clone(runtime);
         let serve = async move || {
             let page = match rooms {
                 Some(rooms) => rooms.page().await,
@@ -136,33 +160,11 @@ fn ops_router(
     router
 }
 
-/// What operators and their tools ask for, for a port of its own.
-pub(crate) fn metrics_router(doors: Doors) -> Router {
-    let Doors {
-        runtime,
-        health_path,
-        ready_path,
-        metrics_path,
-        room,
-        ..
-    } = doors;
-    let rooms = room.map(|room| room.door.rooms);
-    ops_router(&runtime, &health_path, &ready_path, metrics_path, rooms).fallback(not_found)
-}
-
-/// What is served to connections that are too many: operators and their tools
-/// only, one request each.
-pub(crate) fn spare_router(doors: Doors) -> Router {
-    let Doors {
-        runtime,
-        health_path,
-        ready_path,
-        metrics_path,
-        room,
-        ..
-    } = doors;
-    let rooms = room.map(|room| room.door.rooms);
-    ops_router(&runtime, &health_path, &ready_path, metrics_path, rooms)
+/// What is served to connections that are too many: tools of operators only,
+/// one request each.
+pub(crate) fn spare_router(ops: Ops) -> Router {
+    let runtime = Arc::clone(&ops.runtime);
+    watch_router(ops)
         .fallback(async move || {
             runtime.metrics.refused_connections.inc();
             other(visitor::busy())

@@ -6,7 +6,7 @@ use crate::{
     config::{Config, Mode},
     http::{
         ApiDoor, BasicUser, BroadcastDoor, CableDoor, Category, CategoryDoor, Doors, EventDoor,
-        FOREVER, Heads, MailboxConfig, MailboxDoor, Origins, PollDoor, Publishers, RoomDoor,
+        FOREVER, Heads, MailboxConfig, MailboxDoor, Ops, Origins, PollDoor, Publishers, RoomDoor,
         RoomRoutes, RoomSocketConfig,
     },
     limits::Entrance,
@@ -168,7 +168,18 @@ impl Node {
         (self.config.http_broadcast_path.clone(), door)
     }
 
-    pub(crate) fn doors(&self, with_broadcast: bool) -> Doors {
+    /// The doors of the main port.
+    pub(crate) fn doors(&self) -> Doors {
+        let own_port = self.config.own_broadcast_port();
+        Doors {
+            broadcast: own_port.is_none().then(|| self.broadcast_door()),
+            ops: self.main_ops(),
+            ..self.all_doors()
+        }
+    }
+
+    /// Every door, whichever port the options give it.
+    pub(super) fn all_doors(&self) -> Doors {
         Doors {
             poll: self.poll_door(),
             cable: self.cable_door(),
@@ -177,25 +188,51 @@ impl Node {
             room: self.room_routes(),
             api: self.api_door(),
             category: self.category_door(),
-            broadcast: with_broadcast.then(|| self.broadcast_door()),
-            runtime: Arc::clone(&self.runtime),
-            health_path: self.config.health_path.clone(),
-            ready_path: self.config.ready_path.clone(),
-            metrics_path: match self.config.own_metrics_port() {
-                Some(_) => None,
-                None => self.config.metrics_http.clone(),
-            },
-            console: self.config.console_enabled(),
+            broadcast: Some(self.broadcast_door()),
+            ops: self.all_ops(),
         }
     }
-}
 
-impl Node {
-    /// The same doors and the metrics, wherever those are.
-    pub(super) fn with_metrics(&self, doors: Doors) -> Doors {
+    /// The doors of the console's own port: the page, and what it asks for. It
+    /// publishes, but not where that would need no key for the first time.
+    pub(super) fn console_doors(&self) -> Doors {
+        let config = &self.config;
+        let publishes = config.own_broadcast_port().is_none() || config.broadcast_key().is_some();
         Doors {
+            poll: self.poll_door(),
+            broadcast: publishes.then(|| self.broadcast_door()),
+            ..Doors::none_but(self.all_ops())
+        }
+    }
+
+    /// The doors of the metrics' own port.
+    pub(super) fn metrics_doors(&self) -> Doors {
+        Doors::none_but(Ops {
+            console: false,
+            ..self.all_ops()
+        })
+    }
+
+    /// What the main port has for operators.
+    pub(super) fn main_ops(&self) -> Ops {
+        let all = self.all_ops();
+        let own_metrics = self.config.own_metrics_port();
+        Ops {
+            console: all.console && self.config.own_console_port().is_none(),
+            metrics_path: all.metrics_path.filter(|_| own_metrics.is_none()),
+            ..all
+        }
+    }
+
+    /// All that there is for operators, whichever port the options give it.
+    pub(super) fn all_ops(&self) -> Ops {
+        Ops {
+            runtime: Arc::clone(&self.runtime),
+            rooms: self.config.room.then(|| Arc::clone(&self.rooms)),
+            health_path: self.config.health_path.clone(),
+            ready_path: self.config.ready_path.clone(),
             metrics_path: self.config.metrics_http.clone(),
-            ..doors
+            console: self.config.console_enabled(),
         }
     }
 }

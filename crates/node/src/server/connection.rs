@@ -26,6 +26,29 @@ pub(crate) struct Service {
 }
 
 impl Service {
+    /// A router, and nothing for connections that are too many.
+    pub(crate) const fn new(router: Router) -> Self {
+        Self {
+            in_lot: false,
+            poll: None,
+            router,
+            spare: None,
+            hurries: false,
+        }
+    }
+
+    /// The same with what a few connections get that are too many.
+    pub(crate) fn with_spare(self, router: Router) -> Self {
+        let spare = Self {
+            hurries: true,
+            ..Self::new(router)
+        };
+        Self {
+            spare: Some(Arc::new(spare)),
+            ..self
+        }
+    }
+
     /// Serves one request of the connection that `in_flight` belongs to.
     pub(super) async fn call(
         self: Arc<Self>,

@@ -148,6 +148,58 @@ fn values_obey_rules() {
 }
 
 #[test]
+fn the_ports_of_operators_obey_rules() {
+    for (flags, reason) in [
+        (
+            ["--metrics_port=8099", "--http_broadcast_port=8099"],
+            "takes publications",
+        ),
+        (
+            ["--console_port=8099", "--http_broadcast_port=8099"],
+            "takes publications",
+        ),
+        (
+            ["--console_port=8099", "--console_host=0.0.0.0"],
+            "nothing says who may connect",
+        ),
+        (
+            ["--console_port=8099", "--console_host=[::1]"],
+            "without port and brackets",
+        ),
+        (
+            ["--console=on", "--metrics_http=/pollux.js"],
+            "the path of console",
+        ),
+    ] {
+        let said = errors(&flags, &[], "").concat();
+        assert!(said.contains(reason), "{flags:?}: {said}");
+    }
+    let flags = [
+        "--console_port=8099",
+        "--console_host=127.0.0.2",
+        "--metrics_port=8099",
+    ];
+    assert!(error(&flags, &[], "").contains("metrics_port is the same port"));
+
+    let own = config(&flags[..2], &[], "");
+    assert_eq!(own.own_console_port(), Some(8099));
+    assert_eq!(own.console_address(), "127.0.0.2");
+    for flags in [
+        ["--console_port=8080", "--console_host=0.0.0.0"],
+        ["--console_port=8099", "--console=off"],
+        ["--console_port=8099", "--secret=s"],
+    ] {
+        let config = config(&flags, &[], "");
+        assert_eq!(config.own_console_port(), None, "{flags:?}");
+    }
+    let on = ["--secret=s", "--console=on", "--console_port=8099"];
+    let shared = config(&[&on[..], &["--metrics_port=8099"]].concat(), &[], "");
+    assert_eq!(shared.own_console_port(), shared.own_metrics_port());
+    let open = config(&[&on[..], &["--console_host=0.0.0.0"]].concat(), &[], "");
+    assert_eq!(open.own_console_port(), Some(8099));
+}
+
+#[test]
 fn rooms_and_mailboxes_have_rules() {
     for (argument, reason) in [
         ("--mailbox_timeout_status=404", "must be 200 or 204"),

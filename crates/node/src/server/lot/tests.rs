@@ -56,7 +56,7 @@ impl Pair {
             let listener = listen("127.0.0.1", 0).await.unwrap();
             addresses.push(listener.local_addr().unwrap());
             let poll: (String, PollDoor) = node.poll_door().unwrap();
-            let router = http::router(node.doors(true));
+            let router = http::router(node.doors());
             let service = Service {
                 in_lot,
                 poll: Some(poll),
