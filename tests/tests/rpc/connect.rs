@@ -2,7 +2,7 @@
 
 use crate::{ANN, Chat, ends_retryably, greeting, is_retryable, map, room, unauthorized};
 use anyhow::Result;
-use pollux_testkit::{Cable, EventStream, Face, Kind, Request};
+use pollux_testkit::{Cable, EventStream, Face, Kind, PATIENCE, Request, assert_eventually};
 use serde_json::{Value, json};
 
 over_both!(
@@ -64,11 +64,9 @@ async fn an_application_that_fails_sends_nobody_away_for_good(face: Face) -> Res
     is_retryable(&chat.open("crash").await?)?;
     ends_retryably(chat.socket("crash").await?).await?;
     // What it said may quote clients, and stays out of the log.
+    let noted = "The backend answered a call with an error";
+    assert_eventually!(chat.node.log().text().contains(noted), PATIENCE);
     let log = chat.node.log().text();
-    assert!(
-        log.contains("The backend answered a call with an error"),
-        "{log}"
-    );
     assert!(!log.contains("the database is on fire"), "{log}");
     assert_eq!(chat.backend.calls_of(Kind::Connect).len(), 2);
     Ok(())
