@@ -82,7 +82,8 @@ fn line(option: &OptionSpec) -> String {
         "" => "–".to_owned(),
         default => format!("`{default}`"),
     };
-    let mut meaning = option.help.to_owned();
+    // Markdown would take it for a tag, and show nothing.
+    let mut meaning = option.help.replace('<', "&lt;");
     if !option.aliases.is_empty() {
         meaning.push_str(&format!(" Also called {}.", quoted(option.aliases)));
     }
