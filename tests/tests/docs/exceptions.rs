@@ -11,11 +11,9 @@ pub(crate) enum How {
     Listens,
     /// It serves this port until it is stopped.
     Serves(&'static str),
-    /// It stands behind a command and is not what that prints.
-    Shown,
 }
 
-use How::{Listens, NotRun, Serves, Shown};
+use How::{Listens, NotRun, Serves};
 
 /// A block, by its page and the beginning of one of its lines.
 #[derive(Debug, Clone, Copy)]
@@ -67,6 +65,13 @@ const ALL: &[(&str, Blocks)] = &[
             ("JWT::encode(", LIBRARY),
             ("jwt.sign(", LIBRARY),
             ("jwt.encode(", LIBRARY),
+        ],
+    ),
+    (
+        "docs/backend.md",
+        &[
+            ("import hashlib, hmac, json", Serves("3000")),
+            ("import { createHmac }", Serves("3001")),
         ],
     ),
     (

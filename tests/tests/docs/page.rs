@@ -30,6 +30,7 @@ pages! {
     contributing = "CONTRIBUTING.md",
     chart = "helm/pollux/README.md",
     authenticate = "docs/authenticate.md",
+    backend = "docs/backend.md",
     clients = "docs/clients.md",
     deploy = "docs/deploy.md",
     embed = "docs/embed.md",
@@ -112,9 +113,7 @@ impl Reader {
     async fn read(&mut self, terminal: &mut Terminal, block: &Block, number: usize) -> Result<()> {
         let how = exceptions::of(block);
         if block.may_be_output() {
-            let is_output = self.has_run && !matches!(how, Some(How::Shown));
-            self.has_run = false;
-            return match is_output {
+            return match std::mem::take(&mut self.has_run) {
                 true => self.compare(terminal, block).await,
                 false => Ok(()),
             };

@@ -95,7 +95,7 @@ impl Terminal {
             None => free_port()?,
         };
         let mut ports = vec![("6379", redis_port.to_string())];
-        for known in ["8080", "8081", "3000"] {
+        for known in ["8080", "8081", "3000", "3001"] {
             ports.push((known, free_port()?.to_string()));
         }
         let port = ports[1].1.clone();
