@@ -41,6 +41,7 @@ pages! {
     performance = "docs/performance.md",
     publish = "docs/publish.md",
     rooms_and_mailboxes = "docs/rooms-and-mailboxes.md",
+    troubleshoot = "docs/troubleshoot.md",
 }
 
 #[test]

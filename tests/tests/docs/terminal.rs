@@ -144,7 +144,7 @@ impl Terminal {
             .stderr(fs::File::create(folder.path().join("err"))?);
         let mut shell = command.spawn().context("there is no bash")?;
         let mut stdin = shell.stdin.take().context("no standard input")?;
-        writeln!(stdin, "set -eo pipefail")?;
+        writeln!(stdin, "set -e")?;
         Ok(Self {
             folder,
             shell,
