@@ -9,6 +9,7 @@ mod book;
 mod exceptions;
 mod likeness;
 mod links;
+mod options;
 mod page;
 mod terminal;
 
