@@ -75,10 +75,34 @@ const ALL: &[(&str, Blocks)] = &[
         ],
     ),
     (
+        "docs/client-action-cable.md",
+        &[
+            ("const cable = createCable(\"ws://", LIBRARY),
+            ("import { LongPollingTransport }", LIBRARY),
+            ("import { createConsumer }", LIBRARY),
+            ("const socket", NotRun("takes Node.js 22 or a browser")),
+        ],
+    ),
+    (
+        "docs/client-categories.md",
+        &[("since=$((", Listens), ("async function listen", Listens)],
+    ),
+    (
+        "docs/client-event-streams.md",
+        &[("curl -sN 'http", Listens), ("def events", Listens)],
+    ),
+    (
+        "docs/client-long-polling.md",
+        &[
+            ("subscribe='", Listens),
+            ("async function listen", Listens),
+            ("def listen", Listens),
+            ("#include", Listens),
+        ],
+    ),
+    (
         "docs/clients.md",
         &[
-            ("import { LongPollingTransport }", LIBRARY),
-            ("async function listen", Listens),
             ("curl -N", Listens),
             ("const events = new EventSource", BROWSER),
         ],

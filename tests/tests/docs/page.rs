@@ -31,6 +31,10 @@ pages! {
     chart = "helm/pollux/README.md",
     authenticate = "docs/authenticate.md",
     backend = "docs/backend.md",
+    client_action_cable = "docs/client-action-cable.md",
+    client_categories = "docs/client-categories.md",
+    client_event_streams = "docs/client-event-streams.md",
+    client_long_polling = "docs/client-long-polling.md",
     clients = "docs/clients.md",
     deploy = "docs/deploy.md",
     embed = "docs/embed.md",
@@ -199,6 +203,10 @@ fn command(block: &Block, file: &str) -> Result<Option<String>> {
         "js" => ("node", ""),
         "ruby" => ("ruby", ""),
         "php" => ("php", ""),
+        "c" => {
+            let build = format!("cc -std=gnu11 -Wall -Wextra -Werror -o '{file}.out' '{file}'");
+            return Ok(Some(format!("{build} && exec '{file}.out'")));
+        }
         "go" => bail!("programs in Go are not run"),
         other => bail!("nobody has said how {other} is run"),
     };
