@@ -9,9 +9,11 @@
 //! hundred nanoseconds and never while somebody is woken.
 
 mod commands;
+mod moving;
 mod state;
 
 pub use commands::Replay;
+pub use moving::{Departed, Stays};
 
 use state::{Phase, State, Verdict, Waiter, Wakers};
 
@@ -227,6 +229,7 @@ impl Session {
         let mut state = self.state.lock();
         match state.phase {
             Phase::Closed(reason) => return Err(reason),
+            Phase::Departed => return Ok(0),
             Phase::Open | Phase::Closing => {}
         }
         let again = match cursor {
