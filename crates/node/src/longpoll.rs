@@ -117,7 +117,13 @@ impl LongPoll {
                         let presents = Some(request.connect);
                         Self::poll(runtime, &session, claims, presents, request.body)
                     }
-                    None => Handled::Answer(Self::unknown(runtime, &request.connect, claims)),
+                    None => match Box::pin(runtime.claim(poll_id, &request.connect)).await {
+                        Some(session) => {
+                            let presents = Some(request.connect);
+                            Self::poll(runtime, &session, claims, presents, request.body)
+                        }
+                        None => Handled::Answer(Self::unknown(runtime, &request.connect, claims)),
+                    },
                 }
             }
         }

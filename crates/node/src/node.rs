@@ -450,7 +450,7 @@ impl Node {
         }
         server.stop_accepting.cancel();
         let leave = async {
-            self.runtime.drain().await;
+            self.runtime.drain(self.config.shutdown_timeout).await;
             server.finish().await;
         };
         if tokio::time::timeout(self.config.shutdown_timeout, leave)

@@ -171,6 +171,12 @@ impl Session {
         }
     }
 
+    /// Whether these are the rules it was made with, and not a copy of them.
+    #[must_use]
+    pub fn has_rules(&self, rules: &Arc<Shared>) -> bool {
+        Arc::ptr_eq(&self.shared, rules)
+    }
+
     /// Subscriptions it may have.
     #[must_use]
     pub fn max_subscriptions(&self) -> usize {
@@ -535,6 +541,9 @@ impl Session {
             return Due::Alive;
         }
         state.armed = u64::MAX;
+        if state.phase == Phase::Departed {
+            return Due::Alive;
+        }
         let keepalive_until = state.idle_since + self.shared.config.keepalive_timeout;
         if state.waiters.is_empty() && !state.outbox.in_flight() && now >= keepalive_until {
             if !matches!(state.phase, Phase::Closed(_)) {

@@ -6,10 +6,10 @@ use super::{
 };
 use crate::{
     outbox::{Outbox, Remains},
-    subscriptions::{Begin, Streams, Subscription},
+    subscriptions::{Begin, Subscription},
     time::Time,
 };
-use pollux_protocol::Identifier;
+use pollux_protocol::{Identifier, StreamName};
 use std::{sync::Arc, task::Waker};
 
 /// What a session leaves behind for the node that takes it over.
@@ -77,7 +77,7 @@ impl Session {
     pub fn adopt_subscription(
         &self,
         identifier: &Identifier,
-        streams: &Streams,
+        streams: &[StreamName],
         now: Time,
     ) -> Begin {
         let mut state = self.state.lock();
