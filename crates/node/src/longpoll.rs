@@ -8,7 +8,7 @@
 use crate::{
     auth::ConnectRequest,
     route::Route,
-    runtime::{Admitted, Rejected, Runtime, resume::can_come_back},
+    runtime::{Admitted, Claimed, Rejected, Runtime, resume::can_come_back},
 };
 use pollux_protocol::{DisconnectReason, Frame, action_cable::reply};
 use pollux_session::{Answer, Delivery, Frames, Poll, Session};
@@ -118,11 +118,21 @@ impl LongPoll {
                         Self::poll(runtime, &session, claims, presents, request.body)
                     }
                     None => match Box::pin(runtime.claim(poll_id, &request.connect)).await {
-                        Some(session) => {
+                        Claimed::Here(session) => {
                             let presents = Some(request.connect);
                             Self::poll(runtime, &session, claims, presents, request.body)
                         }
-                        None => Handled::Answer(Self::unknown(runtime, &request.connect, claims)),
+                        Claimed::Nowhere => {
+                            Handled::Answer(Self::unknown(runtime, &request.connect, claims))
+                        }
+                        // What it asks for is not done, and it has to know.
+                        Claimed::NobodyKnows if !request.body.is_empty() => {
+                            Handled::Answer(PollAnswer::Busy)
+                        }
+                        Claimed::NobodyKnows => Handled::Answer(PollAnswer::Empty {
+                            cursor: claims.cursor.unwrap_or(0),
+                            poll_id: None,
+                        }),
                     },
                 }
             }

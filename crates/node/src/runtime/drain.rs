@@ -33,6 +33,13 @@ const SIDE_BY_SIDE: usize = 64;
 /// then, also those that a backend thinks about.
 const LET_GO_WITHIN: Duration = Duration::from_secs(2);
 
+/// No poll for so long, and no more are expected: clients wait half a second
+/// between two.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// How long polls of sessions that have moved are served at most.
+const STRAGGLERS: Duration = Duration::from_secs(5);
+
 /// How many of `sessions` take leave at each look, to be done in `time`.
 fn at_a_time(sessions: usize, time: Duration) -> usize {
     let looks = (time * SHARE / 100).as_millis() / LOOK_EVERY.as_millis();
@@ -61,11 +68,7 @@ impl Runtime {
         }
         self.take_leave(sessions, moves, time).await;
         loop {
-            // A poll may have brought a session back.
-            let back = self.registry.select(|session| !session.is_over());
-            if !back.is_empty() {
-                self.take_leave(back, moves, Duration::ZERO).await;
-            }
+            self.leave_again().await;
             let untold = self.registry.select(|session| !session.is_told());
             let farewells = self.application.as_ref();
             let farewells = farewells.map_or(0, |application| application.farewells.len());
@@ -75,6 +78,42 @@ impl Runtime {
             sleep(LOOK_EVERY).await;
         }
         info!(took = ?started.elapsed(), "Drained");
+    }
+
+    /// Serves the polls that still come on connections which a proxy has kept:
+    /// to close one just when it is used again would be an error to a client.
+    /// Each of these answers ends its connection, so they come to an end.
+    pub(crate) async fn serve_stragglers(self: &Arc<Self>, connections: impl Fn() -> usize) {
+        let count = || self.metrics.adopted_sessions.get();
+        if self.metrics.moved_sessions.get() == 0 {
+            return;
+        }
+        let until = Instant::now() + STRAGGLERS;
+        let (mut seen, mut quiet_since) = (count(), Instant::now());
+        while connections() > 0 && Instant::now() < until && quiet_since.elapsed() < QUIET {
+            self.leave_again().await;
+            sleep(LOOK_EVERY).await;
+            if seen != count() {
+                (seen, quiet_since) = (count(), Instant::now());
+            }
+        }
+    }
+
+    /// Takes leave of those that polls have brought back, as long as there may be
+    /// polls. Never ends.
+    pub(crate) async fn keep_leaving(self: &Arc<Self>) {
+        loop {
+            self.leave_again().await;
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    async fn leave_again(self: &Arc<Self>) {
+        let back = self.registry.select(|session| !session.is_over());
+        if !back.is_empty() {
+            let moves = self.can_move_sessions();
+            self.take_leave(back, moves, Duration::ZERO).await;
+        }
     }
 
     async fn take_leave(

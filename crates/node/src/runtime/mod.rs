@@ -12,6 +12,7 @@ mod sweep;
 pub(crate) mod voice;
 
 pub(crate) use admission::{Admitted, Rejected};
+pub(crate) use moving::Claimed;
 
 use crate::{
     application::{Application, Attended},

@@ -45,6 +45,9 @@ const LOOK_AFTER: [Duration; 4] = [
 /// How long that node waits until the session can leave.
 const LET_GO_WITHIN: Duration = Duration::from_millis(900);
 
+/// How long a poll waits for a broker that is away, as it is when a node starts.
+const READY_WITHIN: Duration = Duration::from_secs(5);
+
 /// Between two looks whether it can.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
@@ -54,6 +57,23 @@ const MAX_CLAIMS: usize = 4_096;
 
 /// Sessions that wait to leave.
 const DEPARTURES: usize = 256;
+
+/// What came of looking for a session.
+#[derive(Debug)]
+pub(crate) enum Claimed {
+    /// It is here now.
+    Here(Arc<Session>),
+    /// There is none, for all that anybody knows.
+    Nowhere,
+    /// There may be: nobody can be asked now.
+    NobodyKnows,
+}
+
+impl From<Option<Arc<Session>>> for Claimed {
+    fn from(session: Option<Arc<Session>>) -> Self {
+        session.map_or(Self::Nowhere, Self::Here)
+    }
+}
 
 /// Sessions that are looked for, by their secrets.
 #[derive(Debug, Default)]
@@ -116,19 +136,27 @@ impl Runtime {
         self: &Arc<Self>,
         poll_id: &str,
         request: &ConnectRequest<'_>,
-    ) -> Option<Arc<Session>> {
-        if !self.can_move_sessions() {
-            return None;
+    ) -> Claimed {
+        let secret = poll_id.rsplit_once('.');
+        let secret = secret.and_then(|(_route, secret)| Token::parse(secret));
+        let Some(secret) = secret.filter(|_| self.broker.has_others()) else {
+            return Claimed::Nowhere;
+        };
+        let until = Instant::now() + READY_WITHIN;
+        while !self.broker.is_ready() {
+            if Instant::now() >= until {
+                return Claimed::NobodyKnows;
+            }
+            sleep(LOOK_EVERY).await;
         }
-        let (_route, secret) = poll_id.rsplit_once('.')?;
-        let secret = Token::parse(secret)?;
-        let (kept, done) = match self.join_claim(secret)? {
-            Ok(started) => started,
-            Err(mut over) => {
+        let (kept, done) = match self.join_claim(secret) {
+            Some(Ok(started)) => started,
+            Some(Err(mut over)) => {
                 // Somebody else's poll looks for it. The channel closes.
                 drop(over.changed().await);
-                return self.registry.get(secret);
+                return self.registry.get(secret).into();
             }
+            None => return Claimed::NobodyKnows,
         };
         let runtime = Arc::clone(self);
         let attended = self.application.as_ref();
@@ -146,7 +174,7 @@ impl Runtime {
             drop(done);
             session
         });
-        search.await.ok().flatten()
+        search.await.ok().flatten().into()
     }
 
     /// Starts a search, or joins one. `None`: there are too many.

@@ -48,7 +48,16 @@ impl Session {
         let is_fresh = flushed.is_some_and(|flushed| now.since(flushed) < OVERTAKING);
         let outbox = state.outbox.remains().filter(|_| !works && !is_fresh);
         let outbox = outbox.ok_or(Stays::Busy)?;
+        // What its polls are told now must not say that they brought what goes
+        // elsewhere.
+        let cursor = state.outbox.cursor();
         let subscriptions = state.end(Phase::Departed, now);
+        state.outbox = Outbox::resume(Remains {
+            frames: Vec::new(),
+            end: cursor + 1,
+            acked: outbox.acked,
+            gap: false,
+        });
         let wakers: Wakers = state.all_wakers();
         state.arm_keepalive(self);
         drop(state);
