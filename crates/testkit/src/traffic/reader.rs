@@ -75,7 +75,7 @@ impl Reader {
         };
         match self.kind {
             Kind::Poller(poller) => poll(poller, page).await,
-            Kind::Socket(socket) => socket.run(page).await,
+            Kind::Socket(socket) => Box::pin(socket.run(page)).await,
             Kind::Events(events) => events.run(page).await,
         }
     }
