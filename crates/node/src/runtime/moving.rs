@@ -45,6 +45,10 @@ const LOOK_AFTER: [Duration; 4] = [
 /// How long that node waits until the session can leave.
 const LET_GO_WITHIN: Duration = Duration::from_millis(900);
 
+/// What a session leaves behind is kept for so long, or for the keepalive
+/// timeout if that is longer: its client may have to wait for a node to start.
+const KEEP_FOR: Duration = Duration::from_secs(60);
+
 /// How long a poll waits for a broker that is away, as it is when a node starts.
 const READY_WITHIN: Duration = Duration::from_secs(5);
 
@@ -280,7 +284,7 @@ impl Runtime {
         let Ok(content) = serde_json::to_vec(&luggage) else {
             return false;
         };
-        let ttl = self.shared.config.keepalive_timeout;
+        let ttl = self.shared.config.keepalive_timeout.max(KEEP_FOR);
         let id = id_of(session.secret());
         match self.broker.save_session(&id, content.into(), ttl).await {
             Ok(()) => {
