@@ -159,4 +159,8 @@ const ALL: &[(&str, Blocks)] = &[
             ("package main", LIBRARY),
         ],
     ),
+    (
+        "docs/rooms-and-mailboxes.md",
+        &[("curl -s 'http://127.0.0.1:8080/poll", Listens)],
+    ),
 ];
