@@ -43,7 +43,12 @@ fn follow(page: &str, target: &str) -> Result<()> {
     let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
     let file = match file {
         "" => PathBuf::from(page),
-        file => normal(&Path::new(page).parent().unwrap_or(Path::new("")).join(file)),
+        file => normal(
+            &Path::new(page)
+                .parent()
+                .unwrap_or_else(|| Path::new(""))
+                .join(file),
+        ),
     };
     let file = file.to_str().context("not a text")?;
     fs::metadata(path(file)).context("there is no such file")?;
