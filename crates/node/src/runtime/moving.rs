@@ -141,6 +141,12 @@ impl Runtime {
         poll_id: &str,
         request: &ConnectRequest<'_>,
     ) -> Claimed {
+        let source = self.source(request);
+        let now = self.clock.now();
+        if source.is_some_and(|source| self.strangers.is_over(source, now)) {
+            // Nobody else is bothered with what it makes up.
+            return Claimed::Nowhere;
+        }
         let secret = poll_id.rsplit_once('.');
         let secret = secret.and_then(|(_route, secret)| Token::parse(secret));
         let Some(secret) = secret.filter(|_| self.broker.has_others()) else {
@@ -165,7 +171,6 @@ impl Runtime {
         let runtime = Arc::clone(self);
         let attended = self.application.as_ref();
         let told = attended.map(|application| application.telling.of(request));
-        let source = self.source(request);
         // To its end, even if this poll goes away: what was taken from the
         // broker is nowhere else.
         let search = self.tasks.spawn(async move {
