@@ -33,7 +33,7 @@ done
 folder=$(dirname "$0")
 if [ -f "$folder/node.$port" ]; then
     old=$(cat "$folder/node.$port")
-    kill "$old" 2>/dev/null || true
+    kill -KILL "$old" 2>/dev/null || true
     while kill -0 "$old" 2>/dev/null; do sleep 0.02; done
 fi
 "$DOCS_POLLUX" "$@" >"$folder/log" 2>&1 &
