@@ -161,6 +161,10 @@ const ALL: &[(&str, Blocks)] = &[
     ),
     (
         "docs/rooms-and-mailboxes.md",
-        &[("curl -s 'http://127.0.0.1:8080/poll", Listens)],
+        &[
+            ("curl -s 'http://127.0.0.1:8080/poll", Listens),
+            ("while job=", Listens),
+            ("def messages", Listens),
+        ],
     ),
 ];
