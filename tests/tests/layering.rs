@@ -8,14 +8,20 @@ use std::{
 };
 
 /// Which crates of ours a crate may depend on, for more than its tests.
-const ALLOWED: [(&str, &[&str]); 5] = [
+const ALLOWED: [(&str, &[&str]); 6] = [
     ("pollux-protocol", &[]),
     ("pollux-session", &["pollux-protocol"]),
     ("pollux-broker", &["pollux-protocol"]),
     (
         "pollux-node",
-        &["pollux-broker", "pollux-protocol", "pollux-session"],
+        &[
+            "pollux-broker",
+            "pollux-protocol",
+            "pollux-rpc",
+            "pollux-session",
+        ],
     ),
+    ("pollux-rpc", &[]),
     ("pollux-testkit", &[]),
 ];
 
