@@ -5,10 +5,8 @@ use pollux_testkit::{
     Node, NodeBuilder, PATIENCE, Poller, Redis, Request, assert_eventually, frames,
 };
 use serde_json::{Value, json};
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, time::Duration};
+use tokio::time::Instant;
 
 const STREAM: &str = "news";
 

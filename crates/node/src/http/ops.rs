@@ -62,6 +62,9 @@ pub(super) fn metrics(runtime: &Runtime, more: &str) -> Response<AnswerBody> {
     metrics.outbox_bytes.set(gauge(census.outbox_bytes));
     metrics.streams.set(gauge(runtime.hub.streams()));
     metrics.broker_up.set(i64::from(runtime.broker.is_ready()));
+    metrics
+        .memory_limit
+        .set(i64::try_from(crate::telemetry::memory::limit()).unwrap_or(i64::MAX));
     metrics.show_broker(&runtime.broker.stats());
     if let Some(application) = &runtime.application {
         metrics.show_backend(&application.backend.tallies(), application.farewells.len());

@@ -32,6 +32,7 @@ pub(crate) struct Metrics {
     pub(crate) streams: IntGauge,
     pub(crate) connections: IntGauge,
     pub(crate) broker_up: IntGauge,
+    pub(crate) memory_limit: IntGauge,
     history_streams: IntGauge,
     history_bytes: IntGauge,
     redis_streams: IntGauge,
@@ -137,6 +138,10 @@ impl Metrics {
             streams: make.gauge("broadcast_streams_num", "Streams with a subscriber here")?,
             connections: make.gauge("connections", "Open client connections")?,
             broker_up: make.gauge("broker_up", "1 if the broker can be reached")?,
+            memory_limit: make.gauge(
+                "memory_limit_bytes",
+                "Bytes of memory that the container may use, or the machine has",
+            )?,
             history_streams: make.gauge("history_streams", "Streams the memory broker knows")?,
             history_bytes: make.gauge("history_bytes", "Bytes of history in the memory broker")?,
             redis_streams: make.gauge("redis_streams", "Streams listened to at Redis")?,

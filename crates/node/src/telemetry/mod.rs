@@ -1,6 +1,7 @@
 //! What operators see: logs and metrics.
 
 pub(crate) mod logs;
+pub(crate) mod memory;
 pub(crate) mod metrics;
 mod throttle;
 
