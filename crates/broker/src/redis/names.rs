@@ -60,6 +60,25 @@ impl Names {
         format!("{}:session:{{{id}}}", self.prefix)
     }
 
+    /// The key of what nodes say of themselves.
+    pub(super) fn nodes(&self) -> String {
+        format!("{}:nodes", self.prefix)
+    }
+
+    /// A pattern for the channels of streams whose names begin so.
+    pub(super) fn pattern(&self, start: &str) -> String {
+        let mut pattern = format!("{}:{{", self.prefix);
+        for letter in start.chars() {
+            // What means something in a pattern.
+            if "*?[]\\^-".contains(letter) {
+                pattern.push('\\');
+            }
+            pattern.push(letter);
+        }
+        pattern.push_str("*}");
+        pattern
+    }
+
     /// The stream of a channel.
     pub(super) fn stream(&self, channel: &[u8]) -> Option<StreamName> {
         let channel = str::from_utf8(channel).ok()?;

@@ -159,7 +159,7 @@ pub fn free_port() -> Result<u16> {
     free.context("no port is free")
 }
 
-fn command() -> Command {
+pub(crate) fn command() -> Command {
     let mut command = Command::new(binary());
     command.env_clear();
     command
