@@ -1,7 +1,9 @@
 //! `pollux publish`.
 
 use anyhow::Result;
-use pollux_testkit::{Log, Node, PATIENCE, Redis, Tool, assert_eventually, derived_key, free_port, run};
+use pollux_testkit::{
+    Log, Node, PATIENCE, Redis, Tool, assert_eventually, derived_key, free_port, run,
+};
 use std::process::Output;
 
 fn publish(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Output> {
@@ -32,10 +34,16 @@ async fn what_is_published_arrives_and_nothing_is_printed() -> Result<()> {
     for data in [r#"{"a":1}"#, "plain text", "-5", "ü"] {
         let output = publish(&["publish", "--url", &url, "chat/1", data], &[])?;
         assert_eq!(output.status.code(), Some(0), "{output:?}");
-        assert!(output.stdout.is_empty() && output.stderr.is_empty(), "{output:?}");
+        assert!(
+            output.stdout.is_empty() && output.stderr.is_empty(),
+            "{output:?}"
+        );
     }
     // After two dashes everything is text.
-    publish(&["publish", "--url", &url, "chat/1", "--", "--with-dashes"], &[])?;
+    publish(
+        &["publish", "--url", &url, "chat/1", "--", "--with-dashes"],
+        &[],
+    )?;
     let expected = [r#"{"a":1}"#, "plain text", "-5", "ü", "--with-dashes"];
     assert_eventually!(lines(tool.printed()) == expected, PATIENCE);
     let verbose = publish(&["publish", "-v", "--url", &url, "chat/1", "x"], &[])?;
@@ -54,7 +62,10 @@ async fn lines_are_published_as_they_come() -> Result<()> {
     publisher.say("two\r\nthree")?;
     publisher.close_input();
     assert!(publisher.wait(PATIENCE).await?.success());
-    assert_eventually!(lines(listener.printed()) == ["one", "two", "three"], PATIENCE);
+    assert_eventually!(
+        lines(listener.printed()) == ["one", "two", "three"],
+        PATIENCE
+    );
 
     // Without --lines all of it is one message.
     let mut publisher = Tool::spawn(&["publish", "--url", &url, "logs"])?;
@@ -89,7 +100,10 @@ async fn the_key_follows_from_the_configuration_or_is_given() -> Result<()> {
     let without = at(&[], &[])?;
     assert_eq!(without.status.code(), Some(1));
     let message = said(&without);
-    assert!(message.contains("401") && message.contains("broadcast_key"), "{message}");
+    assert!(
+        message.contains("401") && message.contains("broadcast_key"),
+        "{message}"
+    );
     let wrong = at(&["--key", "wr0ng"], &[])?;
     assert_eq!(wrong.status.code(), Some(1));
     let message = said(&wrong);
@@ -112,7 +126,10 @@ async fn redis_takes_publications_of_whoever_has_the_nodes_configuration() -> Re
     let channel = [variables[0], ("POLLUX_REDISX_STREAM", "")];
     let output = publish(&["publish", "--redis", "chat/1", "by PUBLISH"], &channel)?;
     assert_eq!(output.status.code(), Some(0), "{output:?}");
-    assert_eventually!(lines(listener.printed()) == ["by XADD", "by PUBLISH"], PATIENCE);
+    assert_eventually!(
+        lines(listener.printed()) == ["by XADD", "by PUBLISH"],
+        PATIENCE
+    );
 
     // Where nobody listens it is lost, and that is said.
     let nobody = [channel[0], channel[1], ("POLLUX_REDIS_CHANNEL", "nobody")];
@@ -129,7 +146,11 @@ fn what_does_not_work_is_said_with_an_exit_code() -> Result<()> {
         (&["publish", "--url", &nowhere, "a", "b"][..], 1, "refused"),
         (&["publish", "--redis", "a", "b"], 64, "redis_url"),
         (&["publish", "--url", "localhost:1", "a", "b"], 64, "--url"),
-        (&["publish", "--url", "http://u:p@h", "a", "b"], 64, "--header"),
+        (
+            &["publish", "--url", "http://u:p@h", "a", "b"],
+            64,
+            "--header",
+        ),
         (&["publish", "", "b"], 64, "name"),
         (&["publish"], 64, "STREAM"),
         (&["publish", "--lines", "a", "b"], 64, "--lines"),

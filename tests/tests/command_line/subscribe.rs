@@ -1,6 +1,6 @@
 //! `pollux subscribe`.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use pollux_testkit::{
     Certificates, Node, PATIENCE, Redis, Tool, assert_eventually, free_port, signed_stream, token,
 };
@@ -22,8 +22,13 @@ async fn subscribed(node: &Node, number: f64) -> Result<()> {
     Ok(())
 }
 
-fn publication(stream: &str, number: u64) -> Value {
-    json!({"stream": stream, "data": json!({"n": number}).to_string()})
+/// Publishes `{"n":number}`.
+async fn publish(node: &Node, stream: &str, number: u64) -> Result<()> {
+    let data = json!({"n": number}).to_string();
+    let body = json!({"stream": stream, "data": data}).to_string();
+    let answer = node.broadcast(&body).await?;
+    ensure!(answer.status == 201, "{answer:?}");
+    Ok(())
 }
 
 #[tokio::test]
@@ -33,13 +38,22 @@ async fn messages_come_over_each_transport() -> Result<()> {
     let mut tools = Vec::new();
     for transport in TRANSPORTS {
         tools.push(Tool::spawn(&[
-            "subscribe", "--url", &url, "--transport", transport, "--count", "2", "--timeout",
-            "30s", "chat/1", "chat/2",
+            "subscribe",
+            "--url",
+            &url,
+            "--transport",
+            transport,
+            "--count",
+            "2",
+            "--timeout",
+            "30s",
+            "chat/1",
+            "chat/2",
         ])?);
     }
     subscribed(&node, 6.0).await?;
-    node.broadcast(&publication("chat/1", 1)).await?;
-    node.broadcast(&publication("chat/2", 2)).await?;
+    publish(&node, "chat/1", 1).await?;
+    publish(&node, "chat/2", 2).await?;
     for (tool, transport) in tools.iter_mut().zip(TRANSPORTS) {
         let status = tool.wait(PATIENCE).await?;
         assert_eq!(status.code(), Some(0), "{transport}");
@@ -67,7 +81,14 @@ async fn a_restart_of_the_node_loses_nothing_and_doubles_nothing() -> Result<()>
     let url = node.url();
     let mut tools = Vec::new();
     for transport in TRANSPORTS {
-        let arguments = ["subscribe", "--url", &url, "--transport", transport, "chat/1"];
+        let arguments = [
+            "subscribe",
+            "--url",
+            &url,
+            "--transport",
+            transport,
+            "chat/1",
+        ];
         tools.push(Tool::spawn(&arguments)?);
     }
     subscribed(&node, 3.0).await?;
@@ -75,7 +96,7 @@ async fn a_restart_of_the_node_loses_nothing_and_doubles_nothing() -> Result<()>
     for round in 0..3 {
         for number in 0..20 {
             let number = round * 100 + number;
-            other.broadcast(&publication("chat/1", number)).await?;
+            publish(&other, "chat/1", number).await?;
             expected.push(number);
             // In the middle of it, so that answers are on their way: killed once, stopped once.
             if number == 110 {
@@ -96,7 +117,7 @@ async fn a_restart_of_the_node_loses_nothing_and_doubles_nothing() -> Result<()>
         assert!(said.contains("trying again"), "{transport}: {said}");
     }
     // They go on live, and none was told anything twice behind our back.
-    other.broadcast(&publication("chat/1", 999)).await?;
+    publish(&other, "chat/1", 999).await?;
     expected.push(999);
     for (tool, transport) in tools.iter().zip(TRANSPORTS) {
         assert_eventually!(numbers(tool).last() == Some(&999), PATIENCE);
@@ -113,13 +134,16 @@ async fn what_comes_first_while_the_node_is_away_is_not_lost() -> Result<()> {
     let start = || Node::builder().redis(&redis).port(port).spawn_ready();
     let mut node = start().await?;
     let other = Node::builder().redis(&redis).spawn_ready().await?;
-    let tool = Tool::spawn(&["subscribe", "--url", &node.url(), "chat/1"])?;
-    subscribed(&node, 1.0).await?;
+    let tool = Tool::spawn(&["subscribe", "--url", &node.url(), "chat/1", "chat/2"])?;
+    subscribed(&node, 2.0).await?;
+    // It was told that both are open.
+    publish(&other, "chat/2", 2).await?;
+    assert_eventually!(numbers(&tool) == [2], PATIENCE);
     node.kill()?;
-    other.broadcast(&publication("chat/1", 1)).await?;
+    publish(&other, "chat/1", 1).await?;
     node = start().await?;
-    subscribed(&node, 1.0).await?;
-    assert_eventually!(numbers(&tool) == [1], PATIENCE);
+    subscribed(&node, 2.0).await?;
+    assert_eventually!(numbers(&tool) == [2, 1], PATIENCE);
     Ok(())
 }
 
@@ -130,13 +154,13 @@ async fn a_loss_that_can_not_be_repaired_is_said() -> Result<()> {
     let mut node = start().await?;
     let tool = Tool::spawn(&["subscribe", "--url", &node.url(), "chat/1"])?;
     subscribed(&node, 1.0).await?;
-    node.broadcast(&publication("chat/1", 1)).await?;
+    publish(&node, "chat/1", 1).await?;
     assert_eventually!(numbers(&tool) == [1], PATIENCE);
     // The memory broker's history ends with its process.
     node.kill()?;
     node = start().await?;
     assert_eventually!(tool.complaints().contains("messages may be lost"), PATIENCE);
-    node.broadcast(&publication("chat/1", 2)).await?;
+    publish(&node, "chat/1", 2).await?;
     assert_eventually!(numbers(&tool) == [1, 2], PATIENCE);
     Ok(())
 }
@@ -149,7 +173,7 @@ async fn it_waits_for_a_node_that_is_yet_to_come() -> Result<()> {
     assert_eventually!(tool.complaints().contains("trying again"), PATIENCE);
     let node = Node::builder().port(port).spawn().await?;
     subscribed(&node, 1.0).await?;
-    node.broadcast(&json!({"stream": "a", "data": "plain"})).await?;
+    node.broadcast(r#"{"stream":"a","data":"plain"}"#).await?;
     assert_eq!(tool.wait(PATIENCE).await?.code(), Some(0));
     assert_eq!(tool.printed().lines(), ["plain"]);
     Ok(())
@@ -169,7 +193,7 @@ async fn it_ends_when_it_is_told_to_or_nobody_reads() -> Result<()> {
     let mut tool = Tool::spawn_unread(&["subscribe", "--url", &url, "chat/1"])?;
     subscribed(&node, 1.0).await?;
     tool.stop_reading();
-    node.broadcast(&publication("chat/1", 1)).await?;
+    publish(&node, "chat/1", 1).await?;
     assert_eq!(tool.wait(PATIENCE).await?.code(), Some(0));
     assert_eq!(tool.complaints().text(), "");
     Ok(())
@@ -213,7 +237,11 @@ async fn refusals_say_why_and_what_to_do() -> Result<()> {
             assert_eq!(status.code(), Some(1), "{transport} {more:?}: {said}");
             assert_eq!(tool.complaints().lines().len(), 1, "{said}");
             // A socket is told by a frame, without a status.
-            let words = if transport == "ws" { &words[1..] } else { &words };
+            let words = if transport == "ws" {
+                &words[1..]
+            } else {
+                &words
+            };
             for word in words {
                 assert!(said.contains(word), "{transport} {more:?}: {said}");
             }
@@ -222,7 +250,15 @@ async fn refusals_say_why_and_what_to_do() -> Result<()> {
     }
     // With both it is let in.
     let name = signed_stream("s3Krit", "chat/1");
-    let arguments = ["subscribe", "--url", &url, "--token", &good, "--signed", &name];
+    let arguments = [
+        "subscribe",
+        "--url",
+        &url,
+        "--token",
+        &good,
+        "--signed",
+        &name,
+    ];
     let tool = Tool::spawn(&arguments)?;
     subscribed(&node, 1.0).await?;
     assert_eq!(tool.complaints().text(), "");
@@ -231,14 +267,18 @@ async fn refusals_say_why_and_what_to_do() -> Result<()> {
 
 #[tokio::test]
 async fn certificates_are_looked_at() -> Result<()> {
-    let certificates = Certificates::new()?;
+    let folder = tempfile::tempdir()?;
+    let certificates = Certificates::make(folder.path())?;
     let node = Node::builder()
-        .flag("ssl_cert", &certificates.certificate().to_string_lossy())
-        .flag("ssl_key", &certificates.key().to_string_lossy())
+        .flag(
+            "ssl_cert",
+            &certificates.server_certificate().to_string_lossy(),
+        )
+        .flag("ssl_key", &certificates.server_key().to_string_lossy())
         .spawn()
         .await?;
     let url = format!("https://localhost:{}", node.address().port());
-    let authority = certificates.authority().to_string_lossy().into_owned();
+    let authority = certificates.ca().to_string_lossy().into_owned();
     for transport in TRANSPORTS {
         let run = |more: &[&str]| {
             let start = ["subscribe", "--url", &url, "--transport", transport, "a"];
@@ -246,7 +286,11 @@ async fn certificates_are_looked_at() -> Result<()> {
             Tool::spawn(&start)
         };
         let mut stranger = run(&[])?;
-        assert_eq!(stranger.wait(PATIENCE).await?.code(), Some(1), "{transport}");
+        assert_eq!(
+            stranger.wait(PATIENCE).await?.code(),
+            Some(1),
+            "{transport}"
+        );
         assert!(stranger.complaints().contains("TLS failed"), "{transport}");
         for trust in [&["--insecure"][..], &["--ca", &authority]] {
             let mut friend = run(trust)?;
@@ -265,7 +309,10 @@ fn asking_wrongly_is_told() -> Result<()> {
         (&["subscribe", "--count=0", "a"], "more than 0"),
         (&["subscribe", "--identifier=x"], "JSON"),
         (&["subscribe", "--token_file=/none", "a"], "/none"),
-        (&["subscribe", "--ca=/none", "--url=https://a", "a"], "/none"),
+        (
+            &["subscribe", "--ca=/none", "--url=https://a", "a"],
+            "/none",
+        ),
         (&["subscribe", "--ca=x", "--insecure", "a"], "--insecure"),
     ] {
         let output = pollux_testkit::run(&[&["--ignore_config_path"], arguments].concat(), &[])?;

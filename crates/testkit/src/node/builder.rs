@@ -37,6 +37,13 @@ impl NodeBuilder {
         self
     }
 
+    /// Adds a word without dashes, behind what is there already.
+    #[must_use]
+    pub fn command(mut self, name: &str) -> Self {
+        self.flags.push(name.to_owned());
+        self
+    }
+
     /// Adds `--name`.
     #[must_use]
     pub fn switch(mut self, name: &str) -> Self {
