@@ -190,6 +190,19 @@ async fn it_ends_when_it_is_told_to_or_nobody_reads() -> Result<()> {
         assert_eq!(tool.wait(PATIENCE).await?.code(), Some(0), "{signal}");
         assert_eventually!(node.metric("subscriptions").await? < 1.0, PATIENCE);
     }
+    // Whoever reads has stopped to, and more waits than a pipe holds. Until the first message is
+    // printed nobody asks for the second.
+    let mut tool = Tool::spawn_unread(&["subscribe", "--url", &url, "chat/1"])?;
+    subscribed(&node, 1.0).await?;
+    let large = json!({"stream": "chat/1", "data": "x".repeat(200_000)}).to_string();
+    ensure!(node.broadcast(&large).await?.status == 201);
+    assert_eventually!(node.metric("data_sent_total").await? > 200_000.0, PATIENCE);
+    publish(&node, "chat/1", 1).await?;
+    assert_eventually!(node.metric("outbox_frames").await? >= 1.0, PATIENCE);
+    tool.signal("TERM")?;
+    assert_eq!(tool.wait(PATIENCE).await?.code(), Some(0));
+    assert_eventually!(node.metric("subscriptions").await? < 1.0, PATIENCE);
+
     let mut tool = Tool::spawn_unread(&["subscribe", "--url", &url, "chat/1"])?;
     subscribed(&node, 1.0).await?;
     tool.stop_reading();

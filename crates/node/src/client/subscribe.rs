@@ -18,6 +18,7 @@ use std::{
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
+    task::spawn_blocking,
     time::sleep,
 };
 
@@ -73,7 +74,10 @@ async fn listen(request: &SubscribeRequest, config: &Config) -> Result<(), Failu
     loop {
         match subscriber.next().await {
             Ok(Said::Message(message)) => {
-                match print(&message, request.raw) {
+                let raw = request.raw;
+                // Whoever reads it may stop to, and signals must be heard then, too.
+                let printing = spawn_blocking(move || print(&message, raw));
+                match printing.await.unwrap_or_else(|error| Err(error.into())) {
                     Ok(()) => {}
                     // Whoever read this has enough.
                     Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
