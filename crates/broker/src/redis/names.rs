@@ -61,8 +61,8 @@ impl Names {
     }
 
     /// The key of what nodes say of themselves.
-    pub(super) fn nodes(&self) -> String {
-        format!("{}:nodes", self.prefix)
+    pub(super) fn reports(&self) -> String {
+        format!("{}:reports", self.prefix)
     }
 
     /// A pattern for the channels of streams whose names begin so.

@@ -18,7 +18,7 @@ impl RedisBroker {
         let call = self
             .scripts
             .report
-            .call(self.names.nodes())
+            .call(self.names.reports())
             .arg(&self.config.node)
             .arg(report.unwrap_or_default())
             .arg(FORGET_AFTER.as_millis().to_string())
@@ -29,7 +29,7 @@ impl RedisBroker {
 
 /// Asks for all of them.
 pub(super) fn ask<'a>(scripts: &'a Scripts, names: &Names) -> Call<'a> {
-    scripts.nodes.call(names.nodes())
+    scripts.nodes.call(names.reports())
 }
 
 /// Reads the answer. Whatever else stands there is no node's.

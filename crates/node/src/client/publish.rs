@@ -66,7 +66,7 @@ async fn run(request: &PublishRequest, config: &Config) -> Result<(), Failure> {
 /// Where publications go.
 enum Door {
     Node {
-        http: Http,
+        http: Box<Http>,
         path: String,
         /// How it is called in messages.
         place: String,
@@ -94,7 +94,7 @@ impl Door {
         let path = path(&wire, &config.http_broadcast_path).to_owned();
         Ok(Self::Node {
             place: place(&wire, &path),
-            http: Http::new(wire),
+            http: Box::new(Http::new(wire)),
             path,
             has_key: key.is_some(),
         })
