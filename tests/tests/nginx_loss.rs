@@ -16,8 +16,6 @@ use tokio::time::timeout;
 
 const STREAM: &str = "news";
 
-const PING: &str = "{\"command\":\"ping\"}";
-
 const EXPIRED: &str =
     "{\"type\":\"disconnect\",\"reason\":\"session_expired\",\"reconnect\":true}\n";
 
@@ -46,12 +44,13 @@ struct Client {
 
 impl Client {
     async fn open(nginx: SocketAddr, nodes: &[Node]) -> Result<Self> {
+        let before = opened(nodes).await?;
         let response = Connection::once(nginx, &Request::post("/lp")).await?;
         let cookie = response.header("set-cookie").context("no cookie")?;
         let cookie = cookie.split(';').next().unwrap_or_default().to_owned();
         let mut poller = Poller::from_open(nginx, &response)?;
         poller.subscribe(&frames::public(STREAM)).await?;
-        let home = home(&poller, nodes).await?;
+        let home = home(&before, nodes).await?;
         Ok(Self {
             poller,
             home,
@@ -60,14 +59,21 @@ impl Client {
     }
 }
 
-/// Which node knows the session, asked past nginx.
-async fn home(poller: &Poller, nodes: &[Node]) -> Result<usize> {
-    for (at, node) in nodes.iter().enumerate() {
-        if node.ask(&poller.request(PING)).await?.status == 200 {
-            return Ok(at);
-        }
-    }
-    anyhow::bail!("no node knows the session")
+/// Sessions that each node has opened.
+async fn opened(nodes: &[Node]) -> Result<Vec<f64>> {
+    let opened = nodes
+        .iter()
+        .map(|node| node.metric("opened_sessions_total"));
+    futures_util::future::try_join_all(opened).await
+}
+
+/// Which node has opened a session since. Whoever polls a node makes it fetch
+/// the session.
+async fn home(before: &[f64], nodes: &[Node]) -> Result<usize> {
+    let now = opened(nodes).await?;
+    let mut both = before.iter().zip(&now);
+    both.position(|(before, now)| before < now)
+        .context("no node has opened it")
 }
 
 async fn parked(nodes: &[&Node], polls: usize) -> Result<()> {
@@ -173,9 +179,9 @@ async fn a_lost_node_is_lost_to_its_own_clients_only() -> Result<()> {
         let open = Request::post("/lp").header("Cookie", &client.cookie);
         assert_eventually!(
             {
-                let response = Connection::once(at, &open).await?;
-                let poller = Poller::from_open(at, &response)?;
-                home(&poller, &back).await.is_ok()
+                let before = opened(&back).await?;
+                Connection::once(at, &open).await?;
+                home(&before, &back).await.is_ok()
             },
             PATIENCE,
             "its clients do not come back"

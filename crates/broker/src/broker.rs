@@ -1,6 +1,7 @@
 //! The contract of every broker.
 
 use crate::{
+    event::Word,
     presence::{Entered, Member},
     queue::{Entry, Group, Offer, Offered, Outcome, Take, Taken},
 };
@@ -123,6 +124,20 @@ pub trait Broker: Debug + Send + Sync + 'static {
     /// What was kept of a session.
     fn load_session<'a>(&'a self, id: &'a str)
     -> BoxFuture<'a, Result<Option<Bytes>, BrokerError>>;
+
+    /// Takes what was kept of a session away: of several that ask, one gets it.
+    fn take_session<'a>(&'a self, id: &'a str)
+    -> BoxFuture<'a, Result<Option<Bytes>, BrokerError>>;
+
+    /// Whether there may be other nodes at this broker.
+    fn has_others(&self) -> bool {
+        false
+    }
+
+    /// Says something to all nodes, this one included, as far as they listen.
+    fn tell_nodes(&self, _word: Word) -> BoxFuture<'_, Result<(), BrokerError>> {
+        Box::pin(std::future::ready(Err(BrokerError::Unsupported)))
+    }
 
     /// A session is present in a stream, for `ttl` unless it is touched.
     /// The first one of an id is announced to all subscribers, as a transient

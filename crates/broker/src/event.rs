@@ -1,6 +1,7 @@
 //! What a broker tells its node.
 
 use pollux_protocol::{Position, Publication, PublicationError, RemoteDisconnect, StreamName};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use tokio::{sync::mpsc, time::Instant};
 
@@ -12,6 +13,16 @@ pub const EVENT_QUEUE: usize = 1_024;
 /// The one queue from a broker to its node. Publications of one stream come in
 /// the order of their positions.
 pub type Events = mpsc::Receiver<Event>;
+
+/// What nodes say to each other.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Word {
+    /// Whoever holds the session of this id is to give it away.
+    Want(String),
+    /// The session of this id is kept for whoever takes it.
+    Kept(String),
+}
 
 /// Something that happened at the broker.
 #[derive(Debug)]
@@ -37,6 +48,8 @@ pub enum Event {
     Back(StreamName),
     /// Close the sessions with these identifiers.
     Disconnect(RemoteDisconnect),
+    /// Another node, or this one, has said something to all.
+    Word(Word),
     /// Something came that is not a publication.
     Malformed(PublicationError),
     /// Publications have passed this node by and can't be had any more.

@@ -18,7 +18,7 @@ mod queue;
 pub mod redis;
 
 pub use broker::{Broker, BrokerError, History, HistoryError, Since, Stats};
-pub use event::{EVENT_QUEUE, Event, Events};
+pub use event::{EVENT_QUEUE, Event, Events, Word};
 pub use guest::{NodeSeen, Receipt, RedisGuest, StreamSeen, StreamsSeen};
 pub use memory::{MemoryBroker, MemoryConfig};
 pub use presence::{Entered, Member};

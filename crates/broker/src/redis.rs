@@ -37,7 +37,7 @@ pub(crate) use guest::Guest;
 
 use crate::{
     broker::{Broker, BrokerError, History, HistoryError, Since, Stats},
-    event::{EVENT_QUEUE, Events},
+    event::{EVENT_QUEUE, Events, Word},
     presence::{Entered, Member},
     queue::{Group, Keep, Offer, Offered, Outcome, Take, Taken, countable},
 };
@@ -218,18 +218,22 @@ impl RedisBroker {
 
     /// `PUBLISH` to the channel all nodes listen to.
     async fn tell_all(&self, message: Vec<u8>) -> Result<(), BrokerError> {
-        let mut publish = ::redis::cmd("PUBLISH");
-        publish.arg(&self.config.channel).arg(message);
-        let send = async {
-            let mut lane = self.commands.express().await?;
-            lane.send(&publish).await
-        };
-        let heard = self.within(send).await?;
+        let heard = self.tell(&self.config.channel, message).await?;
         // A cluster's server counts only those that listen to itself.
         if !self.is_cluster && matches!(heard, ::redis::Value::Int(0)) {
             return Err(BrokerError::Unavailable("no node heard it".to_owned()));
         }
         Ok(())
+    }
+
+    async fn tell(&self, channel: &str, message: Vec<u8>) -> Result<::redis::Value, BrokerError> {
+        let mut publish = ::redis::cmd("PUBLISH");
+        publish.arg(channel).arg(message);
+        let send = async {
+            let mut lane = self.commands.express().await?;
+            lane.send(&publish).await
+        };
+        self.within(send).await
     }
 
     async fn within(
@@ -386,6 +390,24 @@ impl Broker for RedisBroker {
         id: &'a str,
     ) -> BoxFuture<'a, Result<Option<Bytes>, BrokerError>> {
         Box::pin(self.read_snapshot(id))
+    }
+
+    fn take_session<'a>(
+        &'a self,
+        id: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Bytes>, BrokerError>> {
+        Box::pin(self.take_snapshot(id))
+    }
+
+    fn has_others(&self) -> bool {
+        true
+    }
+
+    fn tell_nodes(&self, word: Word) -> BoxFuture<'_, Result<(), BrokerError>> {
+        Box::pin(async move {
+            let message = serde_json::to_vec(&word).unwrap_or_default();
+            self.tell(&self.names.nodes(), message).await.map(drop)
+        })
     }
 
     fn enter<'a>(

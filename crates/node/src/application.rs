@@ -10,7 +10,7 @@ mod request;
 
 pub(crate) use attended::{Attended, Kept};
 pub(crate) use farewells::Farewells;
-pub(crate) use request::Telling;
+pub(crate) use request::{Telling, Told};
 
 use crate::auth::{Authenticator, Client, ConnectRequest, Introduction, Verdict};
 use futures_util::future::BoxFuture;

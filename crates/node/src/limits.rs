@@ -90,6 +90,17 @@ impl Strangers {
         }
     }
 
+    /// Whether `source` has made up as many ids as it may.
+    pub(crate) fn is_over(&self, source: Source, now: Time) -> bool {
+        let seen = self.seen.lock();
+        let is_current = self.max > 0 && now.since(seen.since) < WINDOW;
+        is_current
+            && seen
+                .polls
+                .get(&source)
+                .is_some_and(|polls| *polls >= self.max)
+    }
+
     /// Takes note of a poll with an unknown id.
     ///
     /// # Errors
@@ -150,7 +161,9 @@ mod tests {
         assert_eq!(strangers.note(source(1), at(130)), Ok(()));
         let wait = Duration::from_secs(10);
         assert_eq!(strangers.note(source(1), at(150)), Err(wait));
+        assert!(strangers.is_over(source(1), at(150)) && !strangers.is_over(source(2), at(150)));
         assert_eq!(strangers.note(source(2), at(150)), Ok(()));
+        assert!(!strangers.is_over(source(1), at(160)));
         assert_eq!(strangers.note(source(1), at(160)), Ok(()));
         let none = Strangers::new(0);
         assert_eq!(none.note(source(1), at(0)), Ok(()));

@@ -8,7 +8,7 @@
 use crate::{
     auth::ConnectRequest,
     route::Route,
-    runtime::{Admitted, Rejected, Runtime, resume::can_come_back},
+    runtime::{Admitted, Claimed, Rejected, Runtime, resume::can_come_back},
 };
 use pollux_protocol::{DisconnectReason, Frame, action_cable::reply};
 use pollux_session::{Answer, Delivery, Frames, Poll, Session};
@@ -117,7 +117,23 @@ impl LongPoll {
                         let presents = Some(request.connect);
                         Self::poll(runtime, &session, claims, presents, request.body)
                     }
-                    None => Handled::Answer(Self::unknown(runtime, &request.connect, claims)),
+                    None => match Box::pin(runtime.claim(poll_id, &request.connect)).await {
+                        Claimed::Here(session) => {
+                            let presents = Some(request.connect);
+                            Self::poll(runtime, &session, claims, presents, request.body)
+                        }
+                        Claimed::Nowhere => {
+                            Handled::Answer(Self::unknown(runtime, &request.connect, claims))
+                        }
+                        // What it asks for is not done, and it has to know.
+                        Claimed::NobodyKnows if !request.body.is_empty() => {
+                            Handled::Answer(PollAnswer::Busy)
+                        }
+                        Claimed::NobodyKnows => Handled::Answer(PollAnswer::Empty {
+                            cursor: claims.cursor.unwrap_or(0),
+                            poll_id: None,
+                        }),
+                    },
                 }
             }
         }

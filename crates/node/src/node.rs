@@ -31,7 +31,10 @@ use setup::{poll_config, random_node_id, start_application, start_broker};
 use std::{
     future::Future,
     path::Path,
-    sync::{Arc, atomic::AtomicUsize},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 use tokio::net::TcpListener;
@@ -162,7 +165,7 @@ impl Builder {
         runtime.tasks.spawn({
             let (runtime, stop) = (Arc::clone(&runtime), runtime.stop.clone());
             async move {
-                stop.run_until_cancelled_owned(runtime.run_events(events))
+                stop.run_until_cancelled_owned(Box::pin(runtime.run_events(events)))
                     .await
             }
         });
@@ -462,8 +465,15 @@ impl Node {
         }
         server.stop_accepting.cancel();
         let leave = async {
-            self.runtime.drain().await;
-            server.finish().await;
+            self.runtime.drain(self.config.shutdown_timeout).await;
+            let connections = || server.connections.load(Ordering::Relaxed);
+            self.runtime.serve_stragglers(connections).await;
+            tokio::select! {
+                () = server.finish() => {}
+                () = self.runtime.keep_leaving() => {}
+            }
+            // Of what the last polls have brought back.
+            self.runtime.drain(Duration::ZERO).await;
         };
         if tokio::time::timeout(self.config.shutdown_timeout, leave)
             .await

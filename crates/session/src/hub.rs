@@ -3,7 +3,7 @@
 use crate::session::Session;
 use indexmap::IndexMap;
 use parking_lot::Mutex;
-use pollux_protocol::{Identifier, StreamName};
+use pollux_protocol::{Identifier, Position, StreamName};
 use std::{
     collections::{HashMap, hash_map::RandomState},
     hash::{BuildHasher, BuildHasherDefault, Hasher},
@@ -17,12 +17,17 @@ const SHARDS: usize = 64;
 type Members = IndexMap<u64, Arc<Session>, BuildHasherDefault<SerialHasher>>;
 
 /// The subscribers of one stream.
-type Groups = HashMap<Identifier, Members>;
+#[derive(Debug, Default)]
+struct Followed {
+    groups: HashMap<Identifier, Members>,
+    /// The last publication that they all have been given.
+    reached: Option<Position>,
+}
 
 /// See the module's head.
 #[derive(Debug)]
 pub struct Hub {
-    shards: Vec<Mutex<HashMap<StreamName, Groups>>>,
+    shards: Vec<Mutex<HashMap<StreamName, Followed>>>,
     hasher: RandomState,
 }
 
@@ -46,6 +51,7 @@ impl Hub {
             .lock()
             .entry(stream.clone())
             .or_default()
+            .groups
             .entry(identifier.clone())
             .or_default()
             .insert(session.serial(), Arc::clone(session));
@@ -54,7 +60,7 @@ impl Hub {
     /// Ends a subscription; whether there was one.
     pub fn unsubscribe(&self, stream: &StreamName, identifier: &Identifier, serial: u64) -> bool {
         let mut shard = self.shard(stream).lock();
-        let Some(groups) = shard.get_mut(stream) else {
+        let Some(Followed { groups, .. }) = shard.get_mut(stream) else {
             return false;
         };
         let Some(members) = groups.get_mut(identifier) else {
@@ -76,7 +82,8 @@ impl Hub {
     #[must_use]
     pub fn sessions(&self, stream: &StreamName) -> Vec<Arc<Session>> {
         let shard = self.shard(stream).lock();
-        let groups = shard.get(stream).into_iter().flat_map(HashMap::values);
+        let groups = shard.get(stream).map(|followed| followed.groups.values());
+        let groups = groups.into_iter().flatten();
         groups.flat_map(IndexMap::values).cloned().collect()
     }
 
@@ -89,14 +96,40 @@ impl Hub {
     /// A copy of a stream's subscribers, made under one short lock.
     #[must_use]
     pub fn subscribers(&self, stream: &StreamName) -> FanOut {
-        let shard = self.shard(stream).lock();
-        let Some(groups) = shard.get(stream) else {
+        self.reach(stream, None)
+    }
+
+    /// The same for the publication at `place`, which the caller now gives to
+    /// all of them.
+    #[must_use]
+    pub fn reach(&self, stream: &StreamName, place: Option<&Position>) -> FanOut {
+        let mut shard = self.shard(stream).lock();
+        let Some(followed) = shard.get_mut(stream) else {
             return Vec::new();
         };
-        groups
+        if place.is_some() {
+            followed.reached = place.cloned();
+        }
+        followed
+            .groups
             .iter()
             .map(|(identifier, members)| (identifier.clone(), members.values().cloned().collect()))
             .collect()
+    }
+
+    /// The last publication that a stream's subscribers were given. Means
+    /// something only to whoever gives them, between two of them.
+    #[must_use]
+    pub fn reached(&self, stream: &StreamName) -> Option<Position> {
+        self.shard(stream).lock().get(stream)?.reached.clone()
+    }
+
+    /// A stream's subscribers are given what comes after `place`, unless they
+    /// have been given something already.
+    pub fn start_after(&self, stream: &StreamName, place: Position) {
+        if let Some(followed) = self.shard(stream).lock().get_mut(stream) {
+            followed.reached.get_or_insert(place);
+        }
     }
 
     /// Streams that have a subscriber here. Takes each shard's lock in turn.
@@ -116,15 +149,15 @@ impl Hub {
                 .iter()
                 .filter(|(stream, _)| stream.as_str().starts_with(prefix));
             let room = max.saturating_sub(found.len());
-            found.extend(wanted.take(room).map(|(stream, groups)| {
-                let subscriptions = groups.values().map(IndexMap::len).sum();
+            found.extend(wanted.take(room).map(|(stream, followed)| {
+                let subscriptions = followed.groups.values().map(IndexMap::len).sum();
                 (stream.clone(), subscriptions)
             }));
         }
         found
     }
 
-    fn shard(&self, stream: &StreamName) -> &Mutex<HashMap<StreamName, Groups>> {
+    fn shard(&self, stream: &StreamName) -> &Mutex<HashMap<StreamName, Followed>> {
         let hash = usize::try_from(self.hasher.hash_one(stream) % SHARDS as u64).unwrap_or(0);
         &self.shards[hash]
     }

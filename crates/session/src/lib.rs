@@ -22,11 +22,13 @@ pub mod token;
 pub use config::{Overflow, PollConfig};
 pub use deadlines::Deadlines;
 pub use hub::{FanOut, Hub};
-pub use outbox::Outbox;
+pub use outbox::{Outbox, Remains};
 pub use poll::{Answer, Delivery, Frames, Poll};
 pub use rate::{Bucket, Rate};
 pub use registry::{Census, Registry, Source};
-pub use session::{Attachment, CloseReason, Delivered, Due, Owner, Replay, Session, Shared};
+pub use session::{
+    Attachment, CloseReason, Delivered, Departed, Due, Owner, Replay, Session, Shared, Stays,
+};
 pub use subscriptions::{Begin, Place, Streams, Subscription};
 pub use time::Time;
 pub use token::Token;

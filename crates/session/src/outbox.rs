@@ -80,6 +80,20 @@ pub struct Batch {
     pub redelivered: usize,
 }
 
+/// What another outbox needs to go on where one ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remains {
+    /// Frames that the client does not have, oldest first, as far as that is
+    /// known.
+    pub frames: Vec<Frame>,
+    /// The number the next frame after them gets.
+    pub end: u64,
+    /// The last cursor the client sent.
+    pub acked: Option<u64>,
+    /// Frames were lost and the client has not been told.
+    pub gap: bool,
+}
+
 /// See the module's head.
 #[derive(Debug)]
 pub struct Outbox {
@@ -334,6 +348,64 @@ impl Outbox {
         let again = self.give_back_where(|taken| taken.flushed.is_some());
         self.compact();
         again
+    }
+
+    /// What another outbox needs to go on; `None` while a batch is on its way
+    /// to a socket. Of clients without a cursor it is believed that what is in
+    /// a socket arrives.
+    #[must_use]
+    pub fn remains(&self) -> Option<Remains> {
+        if self.in_flight() {
+            return None;
+        }
+        let is_taken = |number| {
+            let mut spans = self.taken.iter().flat_map(|taken| taken.spans.iter());
+            spans.any(|span| (span.start..span.end).contains(&number))
+        };
+        let is_open = |number| {
+            let holds = |span: &Span| (span.start..span.end).contains(&number);
+            number >= self.next || self.returned.iter().any(holds)
+        };
+        let wanted = |number| is_open(number) || self.acked.is_some() && is_taken(number);
+        let numbers = self.first..self.end();
+        let frames = numbers.filter(|number| wanted(*number));
+        let frames = frames.filter_map(|number| self.frames.get(self.index(number)).cloned());
+        Some(Remains {
+            frames: frames.collect(),
+            end: self.end(),
+            acked: self.acked,
+            gap: self.gap || self.acked.is_some() && self.taken.iter().any(|taken| taken.gap),
+        })
+    }
+
+    /// An outbox that goes on where another one ended. All frames are pending,
+    /// and a cursor may name any of them: the client may have them after all.
+    #[must_use]
+    pub fn resume(remains: Remains) -> Self {
+        let Remains {
+            frames,
+            end,
+            acked,
+            gap,
+        } = remains;
+        let count = u64::try_from(frames.len()).unwrap_or(u64::MAX);
+        // Numbers come from another node; they must not wrap.
+        let end = end.clamp(count.saturating_add(1), u64::MAX / 2);
+        let first = end - count;
+        let bytes = frames.iter().map(Frame::len).sum();
+        let span = Span { start: first, end };
+        Self {
+            first,
+            next: end,
+            returned: (count > 0).then_some(span).into_iter().collect(),
+            acked,
+            bytes,
+            extra: u32::try_from(count).unwrap_or(u32::MAX),
+            extra_bytes: bytes,
+            gap,
+            frames: frames.into(),
+            ..Self::default()
+        }
     }
 
     /// Drops everything; the session is over.

@@ -9,9 +9,11 @@
 //! hundred nanoseconds and never while somebody is woken.
 
 mod commands;
+mod moving;
 mod state;
 
 pub use commands::Replay;
+pub use moving::{Departed, Stays};
 
 use state::{Phase, State, Verdict, Waiter, Wakers};
 
@@ -169,6 +171,12 @@ impl Session {
         }
     }
 
+    /// Whether these are the rules it was made with, and not a copy of them.
+    #[must_use]
+    pub fn has_rules(&self, rules: &Arc<Shared>) -> bool {
+        Arc::ptr_eq(&self.shared, rules)
+    }
+
     /// Subscriptions it may have.
     #[must_use]
     pub fn max_subscriptions(&self) -> usize {
@@ -227,6 +235,7 @@ impl Session {
         let mut state = self.state.lock();
         match state.phase {
             Phase::Closed(reason) => return Err(reason),
+            Phase::Departed => return Ok(0),
             Phase::Open | Phase::Closing => {}
         }
         let again = match cursor {
@@ -532,6 +541,9 @@ impl Session {
             return Due::Alive;
         }
         state.armed = u64::MAX;
+        if state.phase == Phase::Departed {
+            return Due::Alive;
+        }
         let keepalive_until = state.idle_since + self.shared.config.keepalive_timeout;
         if state.waiters.is_empty() && !state.outbox.in_flight() && now >= keepalive_until {
             if !matches!(state.phase, Phase::Closed(_)) {

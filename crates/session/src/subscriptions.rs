@@ -123,6 +123,15 @@ impl Subscription {
         skips
     }
 
+    /// How far a replay went in this stream, as far as that is further than
+    /// what was published since.
+    #[must_use]
+    pub fn covered(&self, stream: &StreamName) -> Option<&Position> {
+        let mut covered = self.covered.as_ref()?.0.iter();
+        let (_, position) = covered.find(|(known, _)| known == stream)?;
+        Some(position)
+    }
+
     /// Nothing of a stream that it has left is waited for.
     fn forget(&mut self, stream: &StreamName) {
         if let Some(covered) = &mut self.covered {
@@ -199,6 +208,21 @@ impl Subscriptions {
         if let Some(known) = known.find(|known| known.identifier == *identifier) {
             known.restored = true;
         }
+    }
+
+    /// The client knows that this subscription is confirmed.
+    pub(crate) fn mark_known(&mut self, identifier: &Identifier, now: Time) {
+        let mut known = self.list.iter_mut().rev();
+        if let Some(known) = known.find(|known| known.identifier == *identifier) {
+            known.confirmed_by = Some(0);
+            known.confirmed_at = Some(now);
+        }
+    }
+
+    /// Whether history is being read for one of them, or its client is yet to
+    /// ask for it.
+    pub(crate) fn is_unsettled(&self) -> bool {
+        self.guarded > 0 && self.list.iter().any(|known| known.hold.is_some())
     }
 
     /// What is there, whether it is confirmed or not.

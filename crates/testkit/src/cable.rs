@@ -25,6 +25,7 @@ pub struct Cable {
     /// The protocol the server chose.
     protocol: Option<String>,
     sid: String,
+    welcome: Value,
 }
 
 /// What a server says on a socket.
@@ -62,6 +63,7 @@ impl Cable {
         let welcome = cable.frame().await?;
         ensure!(frames::kind(&welcome) == "welcome", "no welcome: {welcome}");
         cable.sid = welcome["sid"].as_str().context("no sid")?.to_owned();
+        cable.welcome = welcome;
         Ok(cable)
     }
 
@@ -92,6 +94,7 @@ impl Cable {
             protocol: protocol.and_then(|value| Some(value.to_str().ok()?.to_owned())),
             stream,
             sid: String::new(),
+            welcome: Value::Null,
         })
     }
 
@@ -99,6 +102,12 @@ impl Cable {
     #[must_use]
     pub fn protocol(&self) -> Option<&str> {
         self.protocol.as_deref()
+    }
+
+    /// The first frame, if it was waited for.
+    #[must_use]
+    pub const fn welcome(&self) -> &Value {
+        &self.welcome
     }
 
     /// The session's public id.

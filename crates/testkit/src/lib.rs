@@ -58,6 +58,6 @@ pub use redis::{
 pub use secure::{Leave, Secure};
 pub use signed::{derived_key, signed_stream, token};
 pub use tool::Tool;
-pub use traffic::{Door, Outcome, Server, Traffic};
+pub use traffic::{Client, Door, Outcome, Server, Traffic};
 #[doc(hidden)]
 pub use wait::{CHECK_EVERY, Deadline};

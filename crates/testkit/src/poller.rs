@@ -256,6 +256,12 @@ impl Poller {
         self.connection = None;
     }
 
+    /// Polls another server from now on.
+    pub fn turn_to(&mut self, address: SocketAddr) {
+        self.address = address;
+        self.hang_up();
+    }
+
     /// Starts a poll on a connection of its own and leaves it waiting.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ mod reader;
 
 pub use books::Outcome;
 pub use publisher::{Door, Server};
+pub use reader::Client;
 
 use crate::{Deadline, Nginx, Node};
 use anyhow::{Context, Result, bail, ensure};
@@ -61,7 +62,9 @@ impl Traffic {
     /// # Errors
     /// The node says no, or somebody publishes already.
     pub async fn read(&mut self, name: &str, node: &Node) -> Result<()> {
-        self.read_at(name, node.address()).await
+        let streams = self.streams.clone();
+        let client = Client::CursorPoller;
+        self.read_at(name, client, node.address(), &streams).await
     }
 
     /// So many readers that come through nginx, on whichever nodes it puts them.
@@ -69,17 +72,40 @@ impl Traffic {
     /// # Errors
     /// As with [`Traffic::read`].
     pub async fn read_through(&mut self, nginx: &Nginx, readers: usize) -> Result<()> {
-        for reader in 0..readers {
-            let name = format!("reader {reader} through nginx");
-            self.read_at(&name, nginx.address()).await?;
+        self.read_as(Client::CursorPoller, nginx, readers).await
+    }
+
+    /// So many readers of a kind that come through nginx. Of event streams each has one of the
+    /// test's streams, by turns.
+    ///
+    /// # Errors
+    /// As with [`Traffic::read`].
+    pub async fn read_as(&mut self, client: Client, nginx: &Nginx, readers: usize) -> Result<()> {
+        for number in 0..readers {
+            let name = format!("{client:?} {number} through nginx");
+            let streams = match client {
+                Client::EventStream => {
+                    let one = self.streams.iter().cycle().nth(number);
+                    one.cloned().into_iter().collect()
+                }
+                _ => self.streams.clone(),
+            };
+            let address = nginx.address();
+            self.read_at(&name, client, address, &streams).await?;
         }
         Ok(())
     }
 
-    async fn read_at(&mut self, name: &str, address: SocketAddr) -> Result<()> {
+    async fn read_at(
+        &mut self,
+        name: &str,
+        client: Client,
+        address: SocketAddr,
+        streams: &[String],
+    ) -> Result<()> {
         ensure!(self.publishers.is_empty(), "{name} comes late");
-        let reader = Reader::join(name, address, &self.streams).await?;
-        self.books.lock().join(name, &self.streams);
+        let reader = Reader::join(name, client, address, streams).await?;
+        self.books.lock().join(name, streams);
         let task = tokio::spawn(reader.run(Arc::clone(&self.books)));
         self.readers.insert(name.to_owned(), task);
         Ok(())

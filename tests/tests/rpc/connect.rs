@@ -2,7 +2,7 @@
 
 use crate::{ANN, Chat, ends_retryably, greeting, is_retryable, map, room, unauthorized};
 use anyhow::Result;
-use pollux_testkit::{Cable, EventStream, Face, Kind, Request};
+use pollux_testkit::{Cable, EventStream, Face, Kind, PATIENCE, Request, assert_eventually};
 use serde_json::{Value, json};
 
 over_both!(
@@ -11,6 +11,8 @@ over_both!(
     an_application_that_fails_sends_nobody_away_for_good,
     event_streams_ask_too,
     commands_may_come_with_the_first_request,
+    other_dialects_ask_too,
+    nobody_is_asked_if_nobody_is_to_be,
 );
 
 async fn the_welcome_is_the_applications(face: Face) -> Result<()> {
@@ -62,11 +64,9 @@ async fn an_application_that_fails_sends_nobody_away_for_good(face: Face) -> Res
     is_retryable(&chat.open("crash").await?)?;
     ends_retryably(chat.socket("crash").await?).await?;
     // What it said may quote clients, and stays out of the log.
+    let noted = "The backend answered a call with an error";
+    assert_eventually!(chat.node.log().text().contains(noted), PATIENCE);
     let log = chat.node.log().text();
-    assert!(
-        log.contains("The backend answered a call with an error"),
-        "{log}"
-    );
     assert!(!log.contains("the database is on fire"), "{log}");
     assert_eq!(chat.backend.calls_of(Kind::Connect).len(), 2);
     Ok(())
@@ -123,5 +123,37 @@ async fn commands_may_come_with_the_first_request(face: Face) -> Result<()> {
     // A socket is told as much as it asked for.
     let bare = Cable::open_at(chat.node.address(), "/cable?user=ann", "").await?;
     assert_eq!(bare.protocol(), None);
+    Ok(())
+}
+
+async fn other_dialects_ask_too(face: Face) -> Result<()> {
+    let chat = Chat::with(face, &[("public_streams", "true")]).await?;
+    for door in ["/ws/poll?session_id=a", "/poll?rcpt=a&timeout=1"] {
+        chat.backend.forget();
+        for (user, status) in [("mallory", 401), ("crash", 503)] {
+            let answer = chat.node.get(&format!("{door}&user={user}")).await?;
+            assert_eq!(answer.status, status, "{door} {user}");
+        }
+        chat.backend.call(Kind::Connect, 1).await?;
+    }
+    let path = "/ws/poll?session_id=a&user=ann";
+    assert_eq!(chat.node.get(path).await?.status, 200);
+    let call = chat.backend.call(Kind::Connect, 2).await?;
+    assert_eq!(call.url, format!("http://localhost{path}"));
+    Ok(())
+}
+
+async fn nobody_is_asked_if_nobody_is_to_be(face: Face) -> Result<()> {
+    let chat = Chat::with(face, &[("norpc", "true")]).await?;
+    let answer = chat.open("ann").await?;
+    assert_eq!(
+        (answer.status, answer.frames()?),
+        (401, vec![unauthorized()])
+    );
+    let chat_too = Chat::with(face, &[("norpc", "true"), ("noauth", "true")]).await?;
+    let mut poller = chat_too.poller("ann").await?;
+    let (verdict, _) = poller.try_subscribe(&room("1")).await?;
+    assert_eq!(verdict, "reject_subscription");
+    assert!(chat.backend.calls().is_empty() && chat_too.backend.calls().is_empty());
     Ok(())
 }

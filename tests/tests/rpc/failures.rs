@@ -206,7 +206,7 @@ async fn a_call_is_taken_back_when_its_client_goes(face: Face) -> Result<()> {
 }
 
 const MANY: usize = 5_000;
-const MAX_GROWTH: u64 = 200 << 20;
+const MAX_GROWTH: u64 = 100 << 20;
 
 async fn thousands_wait_for_an_application_that_hangs(face: Face) -> Result<()> {
     let flags = [("rpc_request_timeout", "3000")];
@@ -233,15 +233,12 @@ async fn thousands_wait_for_an_application_that_hangs(face: Face) -> Result<()> 
         is_retryable(&client.response().await?)?;
     }
     let waited = start.elapsed();
-    assert!(
-        waited < opened + 2 * ANSWERED_WITHIN,
-        "{opened:?} {waited:?}"
-    );
-    assert!(
-        chat.backend.running().1 <= 28,
-        "{:?}",
-        chat.backend.running()
-    );
+    // Thousands of answers take their time to be read, too.
+    let in_time = opened + ANSWERED_WITHIN * 3 / 2;
+    assert!(waited < in_time, "{opened:?} {waited:?}");
+    // 28 at a time, and those that were given up and of which it has yet to learn.
+    let (running, most) = chat.backend.running();
+    assert!(running == 0 && most <= 2 * 28, "{running} {most}");
     let grown = chat.node.rss_bytes()?.saturating_sub(before);
     assert!(grown < MAX_GROWTH, "{grown} bytes");
     drop(clients);

@@ -3,7 +3,7 @@
 use crate::{Chat, is_retryable, node};
 use anyhow::Result;
 use pollux_testkit::{
-    Backend, Callers, Certificates, Face, Kind, Node, PATIENCE, Request, Trouble, assert_eventually,
+    Backend, Callers, Certificates, Face, Kind, PATIENCE, Request, Trouble, assert_eventually,
 };
 
 #[tokio::test]
@@ -25,7 +25,7 @@ async fn who_is_too_busy_is_asked_again() -> Result<()> {
 async fn several_hosts_share_the_calls() -> Result<()> {
     let mut backends = [Backend::grpc().await?, Backend::grpc().await?];
     let hosts: Vec<_> = backends.iter().map(Backend::url).collect();
-    let node = Node::builder()
+    let node = node(&backends[0])
         .flag("rpc_host", &format!("grpc-list://{}", hosts.join(",")))
         .spawn()
         .await?;
@@ -38,14 +38,20 @@ async fn several_hosts_share_the_calls() -> Result<()> {
         },
         PATIENCE
     );
-    // One of them goes, and nobody notices.
+    // One of them goes. Only who was just asking it can't know whether it heard.
     let [first, second] = &mut backends;
     first.stop().await;
     second.forget();
+    let mut unsure = 0;
     for _ in 0..20 {
-        assert_eq!(node.ask(&request).await?.status, 200);
+        let answer = node.ask(&request).await?;
+        if answer.status != 200 {
+            is_retryable(&answer)?;
+            unsure += 1;
+        }
     }
-    assert_eq!(second.calls_of(Kind::Connect).len(), 20);
+    assert!(unsure <= 1, "{unsure}");
+    assert_eq!(second.calls_of(Kind::Connect).len(), 20 - unsure);
     first.forget();
     first.start().await?;
     assert_eventually!(

@@ -2,9 +2,7 @@
 
 use crate::{Chat, is_retryable, node, room};
 use anyhow::Result;
-use pollux_testkit::{
-    Backend, Callers, Certificates, Face, Kind, Node, Request, Trouble, derived_key,
-};
+use pollux_testkit::{Backend, Callers, Certificates, Face, Kind, Request, Trouble, derived_key};
 use tempfile::TempDir;
 
 const SECRET: &str = "qwerty";
@@ -64,7 +62,7 @@ async fn answers_that_are_none_are_not_asked_for_again() -> Result<()> {
 async fn several_hosts_share_the_calls() -> Result<()> {
     let mut backends = [Backend::http().await?, Backend::http().await?];
     let hosts: Vec<_> = backends.iter().map(Backend::url).collect();
-    let node = Node::builder()
+    let node = node(&backends[0])
         .flag("rpc_host", &hosts.join(","))
         .spawn()
         .await?;
@@ -74,14 +72,20 @@ async fn several_hosts_share_the_calls() -> Result<()> {
     }
     let counts = backends.iter().map(|backend| backend.calls().len());
     assert_eq!(counts.collect::<Vec<_>>(), [5, 5]);
-    // One of them goes, and nobody notices.
+    // One of them goes. Only who was just asking it can't know whether it heard.
     let [first, second] = &mut backends;
     first.stop().await;
     second.forget();
+    let mut unsure = 0;
     for _ in 0..10 {
-        assert_eq!(node.ask(&open).await?.status, 200);
+        let answer = node.ask(&open).await?;
+        if answer.status != 200 {
+            is_retryable(&answer)?;
+            unsure += 1;
+        }
     }
-    assert_eq!(second.calls().len(), 10);
+    assert!(unsure <= 1, "{unsure}");
+    assert_eq!(second.calls().len(), 10 - unsure);
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! Tokens and signed names spare the application its calls.
 
-use crate::{ANN, Chat, exchange, greeting, hear, room};
+use crate::{ANN, Chat, echo, exchange, greeting, hear, room, speak};
 use anyhow::Result;
 use pollux_testkit::{Cable, Face, Kind, PROTOCOLS, Poller, Request, frames, signed_stream, token};
 use serde_json::json;
@@ -13,6 +13,7 @@ over_both!(
     who_never_needed_the_application_is_not_reported,
     all_are_reported_if_all_are_wanted,
     without_a_token_the_application_decides,
+    public_streams_are_the_nodes_own,
 );
 
 fn ann() -> String {
@@ -91,5 +92,22 @@ async fn without_a_token_the_application_decides(face: Face) -> Result<()> {
     let strict = Chat::with(face, &[("jwt_secret", SECRET), ("enforce_jwt", "true")]).await?;
     assert_eq!(strict.open("ann").await?.status, 401);
     assert!(strict.backend.calls().is_empty());
+    Ok(())
+}
+
+async fn public_streams_are_the_nodes_own(face: Face) -> Result<()> {
+    let closed = Chat::start(face).await?;
+    let mut poller = closed.poller("ann").await?;
+    let (verdict, _) = poller.try_subscribe(&frames::public("a")).await?;
+    assert_eq!(verdict, "reject_subscription");
+    let open = Chat::with(face, &[("public_streams", "true")]).await?;
+    let mut poller = open.poller("ann").await?;
+    poller.subscribe(&frames::public("a")).await?;
+    for chat in [&closed, &open] {
+        assert!(chat.backend.calls_of(Kind::Subscribe).is_empty());
+    }
+    // What is said on them is the application's to understand.
+    let said = exchange(&mut poller, &speak(&frames::public("a"), "hi"), 1).await?;
+    assert_eq!(said, [echo(&frames::public("a"), "hi", 1)]);
     Ok(())
 }

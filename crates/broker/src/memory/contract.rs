@@ -211,6 +211,16 @@ impl Broker for MemoryBroker {
         Box::pin(ready(Ok(snapshot)))
     }
 
+    fn take_session<'a>(
+        &'a self,
+        id: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Bytes>, BrokerError>> {
+        let mut snapshots = self.snapshots.lock();
+        let snapshot = snapshots.load(id, Instant::now());
+        snapshots.remove(id);
+        Box::pin(ready(Ok(snapshot)))
+    }
+
     fn enter<'a>(
         &'a self,
         stream: &'a StreamName,

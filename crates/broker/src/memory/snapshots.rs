@@ -74,7 +74,7 @@ impl Snapshots {
         }
     }
 
-    fn remove(&mut self, id: &str) {
+    pub(super) fn remove(&mut self, id: &str) {
         if let Some(snapshot) = self.by_id.remove(id) {
             self.order.remove(&snapshot.number);
             self.bytes -= snapshot.content.len() + OVERHEAD;

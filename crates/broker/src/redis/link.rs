@@ -47,8 +47,8 @@ pub(super) enum Order {
     Listen(Vec<String>),
     /// Not any more.
     Leave(Vec<String>),
-    /// Listen to the channel that all nodes hear.
-    Firehose(String),
+    /// Listen to the channels that all nodes hear.
+    Firehose(Vec<String>),
     /// Connect anew.
     Restart,
 }
@@ -312,8 +312,10 @@ impl Link {
         let link = self.id;
         match order {
             Order::Restart => return Ok(false),
-            Order::Firehose(channel) => {
-                connection.subscribe(&channel).await?;
+            Order::Firehose(channels) => {
+                for channel in channels {
+                    connection.subscribe(&channel).await?;
+                }
                 self.tell(News::Firehose { link }).await;
             }
             Order::Listen(channels) => {

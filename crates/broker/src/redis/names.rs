@@ -79,6 +79,11 @@ impl Names {
         pattern
     }
 
+    /// The channel on which nodes talk to each other.
+    pub(super) fn nodes(&self) -> String {
+        format!("{}:nodes", self.prefix)
+    }
+
     /// The stream of a channel.
     pub(super) fn stream(&self, channel: &[u8]) -> Option<StreamName> {
         let channel = str::from_utf8(channel).ok()?;

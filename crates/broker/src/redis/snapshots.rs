@@ -28,7 +28,16 @@ impl RedisBroker {
     }
 
     pub(super) async fn read_snapshot(&self, id: &str) -> Result<Option<Bytes>, BrokerError> {
-        let mut command = ::redis::cmd("GET");
+        self.fetch("GET", id).await
+    }
+
+    /// Reads it and deletes it, in one step.
+    pub(super) async fn take_snapshot(&self, id: &str) -> Result<Option<Bytes>, BrokerError> {
+        self.fetch("GETDEL", id).await
+    }
+
+    async fn fetch(&self, verb: &str, id: &str) -> Result<Option<Bytes>, BrokerError> {
+        let mut command = ::redis::cmd(verb);
         command.arg(self.names.session(id));
         Ok(match self.send(&command).await? {
             Value::BulkString(snapshot) => Some(snapshot.into()),

@@ -94,7 +94,9 @@ each!(begin: Memory memory, Redis redis, Cluster cluster, Sentinel sentinel => {
         who_is_touched_stays;
     snapshots:
         a_snapshot_is_found_by_every_node,
-        a_snapshot_is_forgotten;
+        a_snapshot_is_forgotten,
+        of_several_takers_one_gets_a_snapshot,
+        nodes_hear_each_other;
 });
 
 // What nodes promise each other.

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use parking_lot::Mutex;
-use pollux_broker::{Broker, Entry, Event, Events, History, HistoryError, Since};
+use pollux_broker::{Broker, Entry, Event, Events, History, HistoryError, Since, Word};
 use pollux_protocol::{Meta, Offset, Payload, Position, Publication, RemoteDisconnect, StreamName};
 use pollux_testkit::{PATIENCE, assert_eventually};
 use std::sync::Arc;
@@ -105,6 +105,15 @@ impl Node {
             },
         );
         Ok(entries.collect())
+    }
+
+    /// What nodes have said to each other so far.
+    pub(crate) fn words(&self) -> Vec<Word> {
+        let word = |event: &Event| match event {
+            Event::Word(word) => Some(word.clone()),
+            _ => None,
+        };
+        self.told.lock().iter().filter_map(word).collect()
     }
 
     /// What came of a stream so far.

@@ -53,7 +53,7 @@ fn change(state: &mut State, changes: &State) {
 }
 
 impl Attended {
-    pub(super) const fn new(told: Told, kept: Kept) -> Self {
+    pub(crate) const fn new(told: Told, kept: Kept) -> Self {
         Self {
             told,
             is_known: AtomicBool::new(kept.is_known),
@@ -133,6 +133,16 @@ impl Attended {
     fn stream(&self, channel: &Identifier, key: &str) -> Option<StreamName> {
         let kept = self.kept.lock();
         StreamName::try_new(kept.channels.get(channel)?.get(key)?).ok()
+    }
+
+    /// What calls say of the request that opened the connection.
+    pub(crate) fn told(&self) -> Told {
+        self.told.clone()
+    }
+
+    /// The session goes on at another node: it does not end with this one.
+    pub(crate) fn move_on(&self) {
+        self.is_dismissed.store(true, Ordering::Relaxed);
     }
 
     /// What is kept, for a client that comes back.

@@ -50,7 +50,7 @@ impl Telling {
         }
     }
 
-    pub(super) fn of(&self, request: &ConnectRequest<'_>) -> Told {
+    pub(crate) fn of(&self, request: &ConnectRequest<'_>) -> Told {
         let mut headers = State::new();
         for name in &self.headers {
             if let Some(value) = self.value(request.headers, name) {

@@ -177,7 +177,11 @@ impl Runtime {
 
     /// The session ends when what its client proved does.
     pub(super) fn limit(&self, session: &Arc<Session>, expires: Option<SystemTime>) {
-        let expires = expires.map(unix);
+        self.limit_to(session, expires.map(unix));
+    }
+
+    /// The same with seconds since 1970.
+    pub(super) fn limit_to(&self, session: &Arc<Session>, expires: Option<u64>) {
         session.set_expires(expires);
         if let Some(second) = expires {
             self.expiries.add(second, session);

@@ -274,7 +274,12 @@ impl Runtime {
         let mut subscribe = self.broker.subscribe(stream);
         loop {
             match tokio::time::timeout(LOOK_EVERY, &mut subscribe).await {
-                Ok(listening) => return listening,
+                Ok(listening) => {
+                    if let Ok(Some(place)) = &listening {
+                        self.hub.start_after(stream, place.clone());
+                    }
+                    return listening;
+                }
                 Err(_) if session.is_over() => return Err(BrokerError::Stopped),
                 Err(_) => {}
             }
@@ -309,25 +314,35 @@ impl Runtime {
         streams: &[StreamName],
         request: &HistoryRequest,
     ) -> Replay {
-        let mut replay = Replay {
-            verdict: Some(reply::confirm_history(identifier)),
-            ..Replay::default()
+        let (replay, verdict) = match self.missed(identifier, streams, request).await {
+            Ok(replay) => (replay, reply::confirm_history(identifier)),
+            Err(_) => (Replay::default(), reply::reject_history(identifier)),
         };
+        Replay {
+            verdict: Some(verdict),
+            ..replay
+        }
+    }
+
+    /// The same without a verdict.
+    pub(super) async fn missed(
+        &self,
+        identifier: &Identifier,
+        streams: &[StreamName],
+        request: &HistoryRequest,
+    ) -> Result<Replay, HistoryError> {
+        let mut replay = Replay::default();
         let mut room = self.shared.config.max_bytes * REPLAY_SHARE;
         for stream in streams {
             let read = self.read_missed(identifier, stream, request, &mut room, &mut replay);
-            if let Err(error) = read.await {
+            read.await.inspect_err(|error| {
                 if matches!(error, HistoryError::Truncated) {
                     self.metrics.gaps.inc();
                 }
                 debug!(%error, "History was refused");
-                return Replay {
-                    verdict: Some(reply::reject_history(identifier)),
-                    ..Replay::default()
-                };
-            }
+            })?;
         }
-        replay
+        Ok(replay)
     }
 
     /// Adds what the client missed of one stream.

@@ -19,7 +19,18 @@ const CHUNK: usize = 256;
 impl Runtime {
     /// Works on the broker's events until there are no more.
     pub(crate) async fn run_events(self: Arc<Self>, mut events: Events) {
-        while let Some(event) = events.recv().await {
+        let Some(mut leavers) = self.gate.exit() else {
+            return;
+        };
+        loop {
+            let event = tokio::select! {
+                event = events.recv() => event,
+                Some(leaver) = leavers.recv() => {
+                    self.let_go(leaver);
+                    continue;
+                }
+            };
+            let Some(event) = event else { return };
             match event {
                 Event::Delivery {
                     publication,
@@ -33,6 +44,7 @@ impl Runtime {
                 }
                 Event::Back(stream) => self.wake_readers(&stream),
                 Event::Disconnect(command) => self.close_remotely(&command),
+                Event::Word(word) => self.hear(word),
                 Event::Malformed(error) => {
                     self.metrics.failed_broadcasts.inc();
                     if let Some(left_out) = self.throttles.publication.pass() {
@@ -102,7 +114,7 @@ impl Runtime {
             .exclude_socket
             .as_deref()
             .and_then(Token::parse);
-        let subscribers = self.hub.subscribers(stream);
+        let subscribers = self.hub.reach(stream, placed.map(|(position, _)| position));
         if !subscribers.is_empty() {
             self.note_presence(publication);
         }
@@ -196,14 +208,5 @@ impl Runtime {
     pub(super) fn close_with(&self, session: &Arc<Session>, farewell: Frame) {
         let subscriptions = session.close(farewell, self.clock.now());
         self.detach(session, subscriptions);
-    }
-
-    /// Ends every session.
-    pub(super) fn close_all(&self) -> usize {
-        let sessions = self.registry.select(|_| true);
-        for session in &sessions {
-            self.close(session, DisconnectReason::ServerRestart, true);
-        }
-        sessions.len()
     }
 }

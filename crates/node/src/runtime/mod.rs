@@ -5,12 +5,14 @@ mod backend;
 mod commands;
 mod drain;
 mod events;
+mod moving;
 mod presence;
 pub(crate) mod resume;
 mod sweep;
 pub(crate) mod voice;
 
 pub(crate) use admission::{Admitted, Rejected};
+pub(crate) use moving::Claimed;
 
 use crate::{
     application::{Application, Attended},
@@ -73,6 +75,10 @@ pub(crate) struct Runtime {
     pub(crate) sessions_ttl: Duration,
     /// Who of this node is present where.
     presence: presence::Presence,
+    /// Sessions that are looked for elsewhere.
+    claims: moving::Claims,
+    /// Where sessions leave for other nodes.
+    gate: moving::Gate,
     /// Sessions whose clients' proofs end.
     expiries: admission::Expiries,
     /// How long somebody is present who gives no sign of life.
@@ -180,6 +186,8 @@ impl Runtime {
             unwritten: resume::Unwritten::default(),
             sessions_ttl: parts.sessions_ttl,
             presence: presence::Presence::default(),
+            claims: moving::Claims::default(),
+            gate: moving::Gate::default(),
             expiries: admission::Expiries::default(),
             presence_ttl: parts.presence_ttl,
             sockets: AtomicUsize::new(0),
@@ -288,7 +296,7 @@ impl Runtime {
         let sid = known_sid.unwrap_or_else(|| Token::from_random(u128::from_be_bytes(*sid)));
         let make = || {
             Session::new(
-                self.next_serial.fetch_add(1, Ordering::Relaxed),
+                self.next_serial(),
                 Token::from_random(u128::from_be_bytes(*secret)),
                 sid,
                 owner,
@@ -314,6 +322,25 @@ impl Runtime {
         self.limit(&session, expires);
         self.metrics.opened_sessions.inc();
         Some((session, *rest.first_chunk::<8>()?))
+    }
+
+    /// A number that no other session of this node has.
+    fn next_serial(&self) -> u64 {
+        self.next_serial.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A session that comes from another node is let in whatever the limits:
+    /// there it was within them.
+    fn admit_moved(&self, session: &Arc<Session>, source: Option<Source>) {
+        let is_counted = self.max_sessions_per_address > 0;
+        match source.filter(|_| is_counted) {
+            Some(source) => {
+                let make = || Arc::clone(session);
+                let inserted = self.registry.insert_from(source, usize::MAX, make);
+                debug_assert!(inserted.is_some(), "there is no bound");
+            }
+            None => self.registry.insert(Arc::clone(session)),
+        }
     }
 
     fn refuse_address(&self) {
@@ -395,6 +422,11 @@ impl Runtime {
             let is_said = application.dismiss(session, &subscriptions);
             self.metrics.disconnects_dropped.inc_by(u64::from(!is_said));
         }
+        self.abandon(session, subscriptions);
+    }
+
+    /// The same for a session that is not over, but goes on elsewhere.
+    fn abandon(&self, session: &Session, subscriptions: Vec<Subscription>) {
         let attended = Attended::of(session);
         for Subscription {
             identifier,

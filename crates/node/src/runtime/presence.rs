@@ -35,13 +35,23 @@ pub(super) struct Presence {
 
 impl Presence {
     /// Who is present already stays who it is.
-    fn entered(&self, stream: &StreamName, serial: u64, member: &Member) {
+    pub(super) fn entered(&self, stream: &StreamName, serial: u64, member: &Member) {
         let mut streams = self.streams.lock();
         let sessions = streams.entry(stream.clone()).or_default();
         let known = sessions.entry(serial).or_insert_with(|| member.clone());
         if known.present.id == member.present.id {
             known.present.info = member.present.info.clone();
         }
+    }
+
+    /// Where a session is present, and as whom.
+    pub(super) fn where_is(&self, serial: u64) -> Vec<(StreamName, PresenceRequest)> {
+        let streams = self.streams.lock();
+        let present = streams.iter().filter_map(|(stream, sessions)| {
+            let member = sessions.get(&serial)?;
+            Some((stream.clone(), member.present.clone()))
+        });
+        present.collect()
     }
 
     /// Those of a stream with these session ids.

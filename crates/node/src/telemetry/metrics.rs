@@ -70,6 +70,8 @@ pub(crate) struct Metrics {
     pub(crate) expired_sessions: IntCounter,
     pub(crate) opened_sessions: IntCounter,
     pub(crate) restored_sessions: IntCounter,
+    pub(crate) moved_sessions: IntCounter,
+    pub(crate) adopted_sessions: IntCounter,
     pub(crate) refused_sessions: IntCounter,
     pub(crate) refused_addresses: IntCounter,
     pub(crate) ignored_routes: IntCounterVec,
@@ -242,6 +244,14 @@ impl Metrics {
             restored_sessions: make.counter(
                 "restored_sessions_total",
                 "Sessions whose client came back for an earlier one",
+            )?,
+            moved_sessions: make.counter(
+                "moved_sessions_total",
+                "Poll sessions given away to go on at another node",
+            )?,
+            adopted_sessions: make.counter(
+                "adopted_sessions_total",
+                "Poll sessions of other nodes that go on here",
             )?,
             refused_sessions: make.counter(
                 "refused_sessions_total",

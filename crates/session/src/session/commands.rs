@@ -54,6 +54,9 @@ impl Session {
     /// returns `None`. `None`: too many wait already, and none was queued.
     pub fn enqueue(&self, commands: Vec<Command>) -> Option<bool> {
         let mut state = self.state.lock();
+        if state.phase == Phase::Departed {
+            return None;
+        }
         let waiting = &mut state.commands.get_or_insert_default().0;
         // One body is bounded by its size; what counts is how many bodies.
         if !waiting.is_empty() && waiting.len() + commands.len() > MAX_WAITING_COMMANDS {

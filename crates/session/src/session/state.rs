@@ -17,7 +17,7 @@ use std::{collections::VecDeque, sync::Arc, task::Waker, time::Duration};
 /// sends its cursor or is known to have the first: it may read them in either
 /// order. Longer than the network takes, short enough to go unnoticed. Never
 /// longer than the flush interval.
-const OVERTAKING: Duration = Duration::from_millis(100);
+pub(super) const OVERTAKING: Duration = Duration::from_millis(100);
 
 /// Replies of commands that are being worked on wait for each other, and what is
 /// published meanwhile for them, but no longer than this: a backend may think
@@ -62,6 +62,8 @@ pub(super) enum Phase {
     /// A last frame waits for the client.
     Closing,
     Closed(CloseReason),
+    /// It lives on elsewhere: whoever polls it here asks there next.
+    Departed,
 }
 
 #[derive(Debug)]
@@ -141,8 +143,10 @@ impl State {
         let Some(waiter) = self.waiters.get(at) else {
             return Verdict::Empty;
         };
-        if let Phase::Closed(reason) = self.phase {
-            return Verdict::Closed(reason);
+        match self.phase {
+            Phase::Closed(reason) => return Verdict::Closed(reason),
+            Phase::Departed => return Verdict::Empty,
+            Phase::Open | Phase::Closing => {}
         }
         let first_in_line = self.newest() == Some(at);
         let can_take = self.outbox.has_pending() && !self.outbox.in_flight();
@@ -215,7 +219,7 @@ impl State {
     /// Leaves the open phase.
     pub(super) fn end(&mut self, phase: Phase, now: Time) -> Vec<Subscription> {
         self.phase = phase;
-        if matches!(phase, Phase::Closed(_)) {
+        if matches!(phase, Phase::Closed(_) | Phase::Departed) {
             self.outbox.clear();
         }
         // A closed session stays a keepalive timeout to answer late polls.

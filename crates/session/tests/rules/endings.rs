@@ -186,3 +186,54 @@ fn a_session_is_small() {
     assert!(size_of::<Poll>() <= 16);
     assert!(size_of::<Delivery>() <= 24);
 }
+
+#[test]
+fn what_goes_elsewhere_is_not_said_to_have_come() {
+    let mut world = World::open();
+    world.publish("1");
+    assert_eq!(world.take(&mut world.park()), ["1"]);
+    world.pass(Duration::from_secs(2));
+    // The client has the first, and says so; the second waits for its flush.
+    assert_eq!(world.session.arrive(Some(1), world.now), Ok(0));
+    world.publish("2");
+    let bell = Arc::default();
+    let mut poll = world.park();
+    let departed = world.session.depart(world.now).unwrap();
+    assert_eq!(departed.outbox.frames.len(), 1);
+    assert_eq!(departed.outbox.end, 3);
+    assert_eq!(departed.subscriptions.len(), 0);
+    for poll in [&mut poll, &mut world.park()] {
+        match world.look(poll, &bell) {
+            Some(Answer::Empty { cursor }) => assert_eq!(cursor, 1),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(world.session.depart(world.now).unwrap_err(), Stays::Over);
+    // Elsewhere it goes on, for a client that has it after all, too.
+    for (cursor, frames) in [(1, 2), (2, 1)] {
+        let world = World::open();
+        world.session.unpack(departed.outbox.clone());
+        world.publish("3");
+        world.session.arrive(Some(cursor), world.now).unwrap();
+        assert_eq!(world.take(&mut world.park()).len(), frames);
+    }
+}
+
+#[test]
+fn a_session_stays_while_an_answer_or_a_command_is_on_its_way() {
+    let mut world = World::open();
+    let command = pollux_protocol::Command::parse(br#"{"command":"ping"}"#).unwrap();
+    assert_eq!(world.session.enqueue(vec![command]), Some(true));
+    assert_eq!(world.session.depart(world.now).unwrap_err(), Stays::Busy);
+    while world.session.next_command(world.now).is_some() {}
+    world.publish("1");
+    let (_, mut delivery) = world.answer(&mut world.park());
+    assert_eq!(world.session.depart(world.now).unwrap_err(), Stays::Busy);
+    delivery.flushed(world.now);
+    // It may yet turn out to be lost.
+    assert_eq!(world.session.depart(world.now).unwrap_err(), Stays::Busy);
+    world.pass(Duration::from_millis(100));
+    let departed = world.session.depart(world.now).unwrap();
+    assert!(departed.outbox.frames.is_empty());
+    assert!(world.session.has_departed() && world.session.is_told());
+}

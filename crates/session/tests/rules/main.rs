@@ -6,7 +6,7 @@ use pollux_protocol::{
 };
 use pollux_session::{
     Answer, Attachment, Begin, Delivered, Delivery, Due, Hub, Overflow, Owner, Poll, PollConfig,
-    Registry, Replay, Session, Shared, Time, Token,
+    Registry, Replay, Session, Shared, Stays, Time, Token,
 };
 use std::{
     sync::{

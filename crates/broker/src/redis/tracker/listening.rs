@@ -44,7 +44,7 @@ impl Tracker {
         id
     }
 
-    /// One link hears the channel that all nodes hear.
+    /// One link hears the channels that all nodes hear.
     pub(super) fn ask_for_firehose(&mut self) {
         let chosen = self.routes.link_of(&self.config.channel);
         if let (Some((before, true)), Some(chosen)) = (self.firehose, chosen)
@@ -55,7 +55,8 @@ impl Tracker {
         let Some(chosen) = chosen else { return };
         self.firehose = Some((chosen, false));
         if let Some(orders) = self.orders(chosen) {
-            drop(orders.send(Order::Firehose(self.config.channel.clone())));
+            let channels = vec![self.config.channel.clone(), self.names.nodes()];
+            drop(orders.send(Order::Firehose(channels)));
         }
     }
 

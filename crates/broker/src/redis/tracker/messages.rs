@@ -23,6 +23,11 @@ impl Tracker {
             return self.on_firehose(&message.body, received).await;
         }
         let Some(name) = self.names.stream(&message.channel) else {
+            if message.channel == self.names.nodes().as_bytes()
+                && let Ok(word) = serde_json::from_slice(&message.body)
+            {
+                self.send(Event::Word(word)).await;
+            }
             return;
         };
         if !self.table.lock().known.contains_key(&name) {

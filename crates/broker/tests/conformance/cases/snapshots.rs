@@ -3,6 +3,7 @@
 use crate::world::World;
 use anyhow::Result;
 use bytes::Bytes;
+use pollux_broker::{BrokerError, Word};
 use pollux_testkit::{PATIENCE, assert_eventually};
 use std::time::Duration;
 
@@ -55,5 +56,34 @@ pub(crate) async fn a_snapshot_is_forgotten(world: impl World) -> Result<()> {
     one.save_session("s5", content.clone(), short).await?;
     assert_eventually!(two.load_session("s5").await?.is_none(), PATIENCE);
     assert_eq!(two.load_session("s4").await?, Some(content));
+    Ok(())
+}
+
+pub(crate) async fn of_several_takers_one_gets_a_snapshot(world: impl World) -> Result<()> {
+    let nodes = world.nodes().await?;
+    let (one, two) = (&nodes[0].broker, &nodes[nodes.len() - 1].broker);
+    let content = Bytes::from_static(b"content");
+    one.save_session("s1", content.clone(), LONG).await?;
+    let takes = [one, two, one, two].map(|broker| broker.take_session("s1"));
+    let taken = futures_util::future::try_join_all(takes).await?;
+    let taken: Vec<_> = taken.into_iter().flatten().collect();
+    assert_eq!(taken, [content]);
+    assert_eq!(two.load_session("s1").await?, None);
+    Ok(())
+}
+
+/// What a node says to all reaches those that there may be.
+pub(crate) async fn nodes_hear_each_other(world: impl World) -> Result<()> {
+    let nodes = world.nodes().await?;
+    let word = Word::Want("s1".to_owned());
+    let said = nodes[0].broker.tell_nodes(word.clone()).await;
+    if !nodes[0].broker.has_others() {
+        assert!(matches!(said, Err(BrokerError::Unsupported)));
+        return Ok(());
+    }
+    said?;
+    for node in &nodes {
+        assert_eventually!(node.words() == [word.clone()], PATIENCE);
+    }
     Ok(())
 }

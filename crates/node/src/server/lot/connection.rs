@@ -255,7 +255,21 @@ async fn serve_open(
         connect,
         body: &open.body,
     };
-    let answer = match LongPoll::handle(lot.door.runtime(), request).await {
+    // Somebody may have to be asked who the client is, which nobody wants to
+    // know of one that is gone. What a poll asks for is done all the same.
+    let mut watch = request.poll_id.is_none();
+    let handling = LongPoll::handle(lot.door.runtime(), request);
+    let mut handling = pin!(handling);
+    let handled = poll_fn(|context| {
+        if is_gone(stream, &mut watch, context) {
+            return Poll::Ready(None);
+        }
+        handling.as_mut().poll(context).map(Some)
+    });
+    let Some(handled) = handled.await else {
+        return Ok(ControlFlow::Break(()));
+    };
+    let answer = match handled {
         Handled::Answer(answer) => answer,
         Handled::Parked(parked) => {
             let Some(answer) = (Waiting {
@@ -377,21 +391,30 @@ impl Future for Waiting<'_> {
         let this = &mut *self;
         // First the socket: a client that is gone must not get the batch. This
         // costs no system call as long as nothing has happened there.
-        while this.watch {
-            match this.stream.poll_read_ready(context) {
-                Poll::Pending => break,
-                Poll::Ready(Err(_)) => return Poll::Ready(None),
-                Poll::Ready(Ok(())) => {}
-            }
-            let mut byte = [0];
-            match this.stream.poll_peek(context, &mut ReadBuf::new(&mut byte)) {
-                Poll::Pending => break,
-                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(None),
-                Poll::Ready(Ok(_)) => this.watch = false,
-            }
+        if is_gone(this.stream, &mut this.watch, context) {
+            return Poll::Ready(None);
         }
         Pin::new(&mut this.parked).poll(context).map(Some)
     }
+}
+
+/// Whether a client went away, and if not, wakes when it does. `watch` ends when
+/// there are bytes to read.
+fn is_gone(stream: &TcpStream, watch: &mut bool, context: &mut Context<'_>) -> bool {
+    while *watch {
+        match stream.poll_read_ready(context) {
+            Poll::Pending => break,
+            Poll::Ready(Err(_)) => return true,
+            Poll::Ready(Ok(())) => {}
+        }
+        let mut byte = [0];
+        match stream.poll_peek(context, &mut ReadBuf::new(&mut byte)) {
+            Poll::Pending => break,
+            Poll::Ready(Ok(0) | Err(_)) => return true,
+            Poll::Ready(Ok(_)) => *watch = false,
+        }
+    }
+    false
 }
 
 /// Whether a connection has waited too long for a request. Its timer is armed
