@@ -49,7 +49,7 @@ pub use http::{Connection, Request, Response};
 pub use http2::{Http2, Http2Stream};
 pub use metrics::Metrics;
 pub use nginx::{Nginx, NginxBuilder, Upstream};
-pub use node::{Node, NodeBuilder, free_port, run};
+pub use node::{Node, NodeBuilder, binary, free_port, run};
 pub use poller::{Answer, Fault, PATIENCE, Parked, Poller};
 pub use process::Log;
 pub use redis::{

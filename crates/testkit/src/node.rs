@@ -3,7 +3,7 @@
 mod builder;
 
 pub(crate) use builder::command;
-pub use builder::{NodeBuilder, free_port, run};
+pub use builder::{NodeBuilder, binary, free_port, run};
 
 use crate::{
     Connection, Deadline, Metrics, PATIENCE, Request, Response, frames, memory, process::Process,

@@ -47,9 +47,9 @@ unknown `ANYCABLE_` variable is only warned about.
 
 | mode | when | who may connect | plain stream names | publishing |
 |---|---|---|---|---|
-| development | no `secret`, `jwt_secret`, `streams_secret`, `broadcast_key`, `public` or `noauth`, and `host` is the loopback interface | everyone on this machine | yes | without a key |
+| development | no `secret`, `jwt_secret`, `streams_secret`, `broadcast_key`, `rpc_host`, `public` or `noauth`, and `host` is the loopback interface | everyone on this machine | yes | without a key |
 | public | `public` | everyone | yes | without a key, unless `broadcast_key` is set |
-| secured | otherwise | who is authenticated, or everyone with `noauth` | with `public_streams` | with the key; without one only on a port of its own |
+| secured | otherwise | who has a token, or whom the backend lets in (`rpc_host`), or everyone with `noauth` | with `public_streams` | with the key; without one only on a port of its own |
 ";
 
 /// The whole page.
@@ -82,7 +82,8 @@ fn line(option: &OptionSpec) -> String {
         "" => "–".to_owned(),
         default => format!("`{default}`"),
     };
-    let mut meaning = option.help.to_owned();
+    // Markdown would take it for a tag, and show nothing.
+    let mut meaning = option.help.replace('<', "&lt;");
     if !option.aliases.is_empty() {
         meaning.push_str(&format!(" Also called {}.", quoted(option.aliases)));
     }

@@ -59,10 +59,9 @@ impl Runtime {
         session: &Session,
         identifier: &Identifier,
     ) -> Option<Attending> {
-        if !self.streams.leaves_to_backend(identifier) {
-            return None;
-        }
-        self.attending(session)
+        let backend = self.attending(session)?;
+        let is_its = self.streams.leaves_to_backend(identifier);
+        is_its.then_some(backend)
     }
 
     fn attending(&self, session: &Session) -> Option<Attending> {

@@ -173,7 +173,8 @@ pub(crate) fn command() -> Command {
 }
 
 /// `POLLUX_BIN`, or the binary that was built together with the running test.
-fn binary() -> PathBuf {
+#[must_use]
+pub fn binary() -> PathBuf {
     // Tests have no configuration of their own to read it from.
     if let Some(path) = env::var_os("POLLUX_BIN") {
         return path.into();
