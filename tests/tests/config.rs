@@ -47,7 +47,7 @@ fn unknown_flags_are_refused_with_a_suggestion() -> Result<()> {
         &["poll_intervall", "poll_interval"],
     )?;
     refused(&["--redis-ulr=redis://x"], &[], &["ulr", "redis_url"])?;
-    refused(&["serve"], &[], &["argument"])
+    refused(&["server"], &[], &["argument"])
 }
 
 #[test]

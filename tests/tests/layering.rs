@@ -8,20 +8,22 @@ use std::{
 };
 
 /// Which crates of ours a crate may depend on, for more than its tests.
-const ALLOWED: [(&str, &[&str]); 6] = [
+const ALLOWED: [(&str, &[&str]); 7] = [
     ("pollux-protocol", &[]),
     ("pollux-session", &["pollux-protocol"]),
     ("pollux-broker", &["pollux-protocol"]),
+    ("pollux-client", &[]),
+    ("pollux-rpc", &[]),
     (
         "pollux-node",
         &[
             "pollux-broker",
+            "pollux-client",
             "pollux-protocol",
             "pollux-rpc",
             "pollux-session",
         ],
     ),
-    ("pollux-rpc", &[]),
     ("pollux-testkit", &[]),
 ];
 

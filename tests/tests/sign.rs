@@ -85,7 +85,7 @@ fn what_is_wrong_is_said() -> Result<()> {
             "nothing to sign with: set streams_secret or secret",
         ),
         (&["--secret=x", "sign", ""], "the stream's name"),
-        (&["--secret=x", "sing", "a"], "health, token and sign"),
+        (&["--secret=x", "sing", "a"], "health, token, sign, config"),
     ] {
         let (printed, error, code) = said(arguments, &[])?;
         assert_eq!((printed.as_str(), code), ("", Some(64)), "{arguments:?}");

@@ -172,6 +172,13 @@ pub trait Broker: Debug + Send + Sync + 'static {
         stream: &'a StreamName,
     ) -> BoxFuture<'a, Result<Vec<PresenceRequest>, BrokerError>>;
 
+    /// Says that this node lives and what it holds, in JSON that the broker does not read, for
+    /// whoever asks the cluster; `None` takes it back. A node says it every few seconds. Where
+    /// there is no cluster nothing comes of it.
+    fn report(&self, _report: Option<Bytes>) -> BoxFuture<'_, Result<(), BrokerError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     /// Whether publishing and receiving work at this moment.
     fn is_ready(&self) -> bool;
 

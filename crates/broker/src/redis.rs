@@ -15,6 +15,7 @@
 mod backoff;
 mod commands;
 mod config;
+mod guest;
 mod health;
 mod history;
 mod intake;
@@ -24,6 +25,7 @@ mod place;
 mod presence;
 mod queue;
 mod reading;
+mod reports;
 mod script;
 mod snapshots;
 mod state;
@@ -31,6 +33,7 @@ mod table;
 mod tracker;
 
 pub use config::{RedisConfig, RedisTls};
+pub(crate) use guest::Guest;
 
 use crate::{
     broker::{Broker, BrokerError, History, HistoryError, Since, Stats},
@@ -49,7 +52,10 @@ use pollux_protocol::{Position, PresenceRequest, Publication, RemoteDisconnect, 
 use script::{Call, Scripts};
 use std::{
     future::ready,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 use table::{Joined, Table};
@@ -76,6 +82,8 @@ pub struct RedisBroker {
     health: Arc<Health>,
     /// How publications are announced.
     verb: &'static str,
+    /// Times this node has said that it lives.
+    reports: AtomicU64,
     /// Ends the intake.
     retire: CancellationToken,
     /// Ends all tasks with the broker.
@@ -135,6 +143,7 @@ impl RedisBroker {
             table,
             health,
             verb,
+            reports: AtomicU64::new(0),
             retire,
             _stop: stop.drop_guard(),
         };
@@ -434,12 +443,16 @@ impl Broker for RedisBroker {
         Box::pin(self.list_presence(stream))
     }
 
+    fn report(&self, report: Option<Bytes>) -> BoxFuture<'_, Result<(), BrokerError>> {
+        Box::pin(self.write_report(report))
+    }
+
     fn is_ready(&self) -> bool {
         self.health.hears()
     }
 
     fn stats(&self) -> Stats {
-        let of = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Stats {
             streams: u64::try_from(self.table.len()).unwrap_or(u64::MAX),
             messages: of(&self.health.messages),

@@ -180,7 +180,7 @@ impl fmt::Display for Target {
 }
 
 /// Where a server that listens on this address can be reached from the same machine.
-fn reachable(host: &str) -> String {
+pub(crate) fn reachable(host: &str) -> String {
     match host.parse::<IpAddr>() {
         Ok(IpAddr::V4(address)) if address.is_unspecified() => "127.0.0.1".to_owned(),
         Ok(IpAddr::V6(address)) if address.is_unspecified() => "::1".to_owned(),
@@ -189,7 +189,7 @@ fn reachable(host: &str) -> String {
 }
 
 /// Whether a host is this machine.
-fn is_local(host: &str) -> bool {
+pub(crate) fn is_local(host: &str) -> bool {
     match host.parse::<IpAddr>() {
         Ok(address) => address.is_loopback(),
         Err(_) => host.eq_ignore_ascii_case("localhost"),

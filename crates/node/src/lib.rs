@@ -16,7 +16,8 @@
 //! * `server`: the accept loop; `telemetry`: logs and metrics.
 //! * `tls`: the certificate that clients see, and its successors.
 //! * `archive`: events of categories in a file.
-//! * `health`: asks a node that runs, for `pollux health`.
+//! * `health`: asks a node that runs, for `pollux health`; `client`: the other commands that go to
+//!   nodes and Redis.
 #![forbid(unsafe_code)]
 
 pub mod auth;
@@ -26,6 +27,7 @@ pub mod node;
 mod application;
 mod archive;
 mod banner;
+mod client;
 mod clock;
 mod health;
 mod http;

@@ -1,7 +1,11 @@
 //! Builds a node and runs it: the library's front door.
 
 mod doors;
+mod heart;
 mod setup;
+
+pub(crate) use heart::Report;
+pub(crate) use setup::redis_config_of;
 
 use crate::{
     application::Application,
@@ -18,6 +22,7 @@ use crate::{
     tls::{Tls, TlsError},
 };
 use axum::Router;
+use heart::Heart;
 use pollux_broker::{Broker, BrokerError, Events, Keep};
 use pollux_protocol::{
     Meta, Payload, Publication, RoomMessage, StreamName, StreamVerifier, TokenVerifier,
@@ -182,6 +187,7 @@ impl Builder {
                 .tasks
                 .spawn(async move { stop.run_until_cancelled_owned(watch).await });
         }
+        let heart = Heart::start(&runtime, &node_id);
         let resolver = Resolver::parse(&config.room_resolver)
             .map_err(|template| NodeError::Resolver(template.to_owned()))?;
         let rooms = Arc::new(Rooms::new(
@@ -208,6 +214,7 @@ impl Builder {
             archive,
             runtime,
             rooms,
+            heart,
         })
     }
 }
@@ -223,6 +230,8 @@ pub struct Node {
     archive: Option<Archive>,
     runtime: Arc<Runtime>,
     rooms: Arc<Rooms>,
+    /// Tells the cluster that it lives.
+    heart: Heart,
 }
 
 impl Drop for Node {
@@ -395,6 +404,9 @@ impl Node {
             connections: AtomicUsize::new(0),
             trouble: Throttle::default(),
         });
+        if let Ok(address) = listeners.main.local_addr() {
+            self.heart.listens(address);
+        }
         let main = Service {
             in_lot: true,
             poll: self.poll_door(),
@@ -476,6 +488,7 @@ impl Node {
         if let Some(archive) = &self.archive {
             archive.close().await;
         }
+        self.heart.stop().await;
         self.runtime.broker.stop().await;
         self.runtime.stop.cancel();
         info!("Stopped");

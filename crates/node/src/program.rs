@@ -2,6 +2,7 @@
 
 use crate::{
     banner::{self, Ports},
+    client,
     config::{Action, Config, ConfigError, Mode, OPEN_BROADCAST_PORT, process_environment},
     health,
     node::{Listeners, Node},
@@ -23,8 +24,8 @@ use tokio::{
 };
 use tracing::{debug, error, info, warn};
 
-/// Runs the program. Exit codes: 0 stopped as asked, or in good health; 1 failed, or not; 64 bad
-/// options.
+/// Runs the program. Exit codes: 0 stopped as asked, done, or in good health; 1 failed, refused, or
+/// not; 2 out of time; 64 bad options.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let loaded = match Config::load(args, process_environment()) {
         Ok(loaded) => loaded,
@@ -37,7 +38,14 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Action::Serve => {}
         Action::Sign(request) => return sign::run(request, &loaded.config),
         Action::Health(request) => return health::run(request, &loaded.config),
-        Action::PrintConfig(text) | Action::Help(text) | Action::Version(text) => {
+        Action::Publish(request) => return client::publish(request, &loaded.config),
+        Action::Subscribe(request) => return client::subscribe(request, &loaded.config),
+        Action::Look(request) => return client::look(request, &loaded.config),
+        Action::CheckConfig => return client::check(&loaded),
+        Action::PrintConfig(text)
+        | Action::Help(text)
+        | Action::Version(text)
+        | Action::Completions(text) => {
             return match std::io::stdout().write_all(text.as_bytes()) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(_) => ExitCode::FAILURE,

@@ -138,6 +138,25 @@ impl Hub {
         self.shards.iter().map(|shard| shard.lock().len()).sum()
     }
 
+    /// Some streams whose names begin with `prefix`, at most `max`, in no order, each with the
+    /// number of its subscriptions. Takes each shard's lock in turn.
+    #[must_use]
+    pub fn some(&self, prefix: &str, max: usize) -> Vec<(StreamName, usize)> {
+        let mut found = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.lock();
+            let wanted = shard
+                .iter()
+                .filter(|(stream, _)| stream.as_str().starts_with(prefix));
+            let room = max.saturating_sub(found.len());
+            found.extend(wanted.take(room).map(|(stream, followed)| {
+                let subscriptions = followed.groups.values().map(IndexMap::len).sum();
+                (stream.clone(), subscriptions)
+            }));
+        }
+        found
+    }
+
     fn shard(&self, stream: &StreamName) -> &Mutex<HashMap<StreamName, Followed>> {
         let hash = usize::try_from(self.hasher.hash_one(stream) % SHARDS as u64).unwrap_or(0);
         &self.shards[hash]

@@ -169,6 +169,23 @@ impl Registry {
         found
     }
 
+    /// Some sessions, at most `max`, in no order.
+    #[must_use]
+    pub fn some(&self, max: usize) -> Vec<Arc<Session>> {
+        let mut found = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.lock();
+            let room = max.saturating_sub(found.len());
+            found.extend(
+                shard
+                    .values()
+                    .take(room)
+                    .map(|known| Arc::clone(&known.session)),
+            );
+        }
+        found
+    }
+
     /// Counts what the sessions hold.
     #[must_use]
     pub fn census(&self) -> Census {

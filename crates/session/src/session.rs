@@ -566,6 +566,20 @@ impl Session {
     }
 
     /// Adds this session to a count; whether it is open.
+    /// What it holds at this moment; as many sessions as it is open ones.
+    #[must_use]
+    pub fn census(&self) -> Census {
+        let mut census = Census::default();
+        self.count_into(&mut census);
+        census
+    }
+
+    /// Whether it follows these rules.
+    #[must_use]
+    pub fn shares(&self, shared: &Arc<Shared>) -> bool {
+        Arc::ptr_eq(&self.shared, shared)
+    }
+
     pub(crate) fn count_into(&self, census: &mut Census) -> bool {
         let state = self.state.lock();
         let is_open = state.phase == Phase::Open;

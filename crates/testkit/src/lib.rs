@@ -3,6 +3,7 @@
 //! * [`Node`] and [`Redis`] are processes that die with their handle; [`Sentinels`] and
 //!   [`RedisCluster`] are several of them.
 //! * [`Backend`] is the application behind a node, which has its calls on record.
+//! * [`Tool`] is a command of the binary that runs until it is told to stop.
 //! * [`Nginx`] stands in front of nodes, with the bundled configuration.
 //! * [`Gate`] is a way between two processes that can be closed.
 //! * [`RedisClient`] publishes at speed and says what is certain about a command that failed.
@@ -33,6 +34,7 @@ mod process;
 mod redis;
 mod secure;
 mod signed;
+mod tool;
 mod traffic;
 mod wait;
 
@@ -55,6 +57,7 @@ pub use redis::{
 };
 pub use secure::{Leave, Secure};
 pub use signed::{derived_key, signed_stream, token};
+pub use tool::Tool;
 pub use traffic::{Client, Door, Outcome, Server, Traffic};
 #[doc(hidden)]
 pub use wait::{CHECK_EVERY, Deadline};

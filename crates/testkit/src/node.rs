@@ -2,6 +2,7 @@
 
 mod builder;
 
+pub(crate) use builder::command;
 pub use builder::{NodeBuilder, binary, free_port, run};
 
 use crate::{

@@ -50,7 +50,7 @@ impl Log {
     /// Reads on a thread of its own: a test that does not await must not make its child block on
     /// a full pipe.
     /// `open` is dropped when the pipe is at its end.
-    fn follow(&self, pipe: Option<impl Read + Send + 'static>, open: mpsc::Sender<()>) {
+    pub(crate) fn follow(&self, pipe: Option<impl Read + Send + 'static>, open: mpsc::Sender<()>) {
         let Some(pipe) = pipe else { return };
         let lines = Arc::clone(&self.0);
         thread::spawn(move || {

@@ -108,6 +108,13 @@ const ALL: &[(&str, Blocks)] = &[
         ],
     ),
     (
+        "docs/command-line.md",
+        &[
+            ("pollux subscribe chat/1", Listens),
+            ("pollux subscribe --count 1", Listens),
+        ],
+    ),
+    (
         "docs/deploy.md",
         &[
             ("docker compose up --build", DOCKER),

@@ -36,6 +36,7 @@ pages! {
     client_event_streams = "docs/client-event-streams.md",
     client_long_polling = "docs/client-long-polling.md",
     clients = "docs/clients.md",
+    command_line = "docs/command-line.md",
     deploy = "docs/deploy.md",
     embed = "docs/embed.md",
     getting_started = "docs/getting-started.md",

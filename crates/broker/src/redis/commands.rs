@@ -139,6 +139,34 @@ impl Commands {
         Box::pin(client.get_multiplexed_async_connection_with_config(&config)).await
     }
 
+    /// Connections of their own to all servers that keys are written to.
+    pub(super) async fn masters(&self) -> RedisResult<Vec<MultiplexedConnection>> {
+        let places = if self.place.is_cluster() {
+            let mut ask = ::redis::cmd("CLUSTER");
+            ask.arg("SLOTS");
+            let answer = self.cluster().await?.send(&ask).await?;
+            let map = super::tracker::parse_map(&answer).unwrap_or_default();
+            let servers: std::collections::BTreeSet<_> =
+                map.iter().map(|(_, _, host, port)| (host, *port)).collect();
+            let servers = servers.into_iter();
+            servers
+                .map(|(host, port)| self.place.node(host, port))
+                .collect::<RedisResult<Vec<_>>>()?
+        } else {
+            vec![self.place.locate().await?]
+        };
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(ANSWER_TIMEOUT))
+            .set_response_timeout(Some(ANSWER_TIMEOUT));
+        let mut masters = Vec::new();
+        for place in places {
+            let client = ::redis::Client::open(place)?;
+            let connection = client.get_multiplexed_async_connection_with_config(&config);
+            masters.push(Box::pin(connection).await?);
+        }
+        Ok(masters)
+    }
+
     /// Looks at an error: after some, connections must be made anew.
     pub(super) async fn note(&self, error: &RedisError) {
         let is_old_master = matches!(

@@ -60,6 +60,25 @@ impl Names {
         format!("{}:session:{{{id}}}", self.prefix)
     }
 
+    /// The key of what nodes say of themselves.
+    pub(super) fn reports(&self) -> String {
+        format!("{}:reports", self.prefix)
+    }
+
+    /// A pattern for the channels of streams whose names begin so.
+    pub(super) fn pattern(&self, start: &str) -> String {
+        let mut pattern = format!("{}:{{", self.prefix);
+        for letter in start.chars() {
+            // What means something in a pattern.
+            if "*?[]\\^-".contains(letter) {
+                pattern.push('\\');
+            }
+            pattern.push(letter);
+        }
+        pattern.push_str("*}");
+        pattern
+    }
+
     /// The channel on which nodes talk to each other.
     pub(super) fn nodes(&self) -> String {
         format!("{}:nodes", self.prefix)

@@ -105,6 +105,8 @@ pub(super) struct Scripts {
     pub(super) exit: Script,
     pub(super) touch: Script,
     pub(super) present: Script,
+    pub(super) report: Script,
+    pub(super) nodes: Script,
     pub(super) library: Library,
 }
 
@@ -131,6 +133,8 @@ impl Scripts {
             exit: with_presence(include_str!("scripts/exit.lua")),
             touch: with_presence(include_str!("scripts/touch.lua")),
             present: with_presence(include_str!("scripts/present.lua")),
+            report: Script::new(include_str!("scripts/report.lua").to_owned()),
+            nodes: Script::new(include_str!("scripts/nodes.lua").to_owned()),
             library: Library::new(config, verb),
         }
     }

@@ -7,8 +7,8 @@ mod node;
 mod world;
 
 use cases::{
-    connections, content, doors, gaps, history, interest, once, outages, positions, presence,
-    queue, shared, snapshots, terms,
+    connections, content, doors, gaps, guests, history, interest, once, outages, positions,
+    presence, queue, shared, snapshots, terms,
 };
 use world::{Alone, Cluster, Memory, Redis, Sentinel, World};
 
@@ -117,6 +117,10 @@ each!(alone: Redis redis_alone, Cluster cluster_alone, Sentinel sentinel_alone =
         positions_go_on_after_an_outage,
         a_subscription_waits_for_the_end_of_an_outage,
         what_others_published_meanwhile_is_repaired;
+    guests:
+        reports_are_seen_until_they_are_taken_back,
+        streams_are_found_on_all_servers,
+        what_a_guest_publishes_arrives;
     doors:
         any_client_publishes_with_fcall,
         what_enters_by_any_door_is_taken,

@@ -8,12 +8,11 @@ use clap::{
 };
 
 use super::{
+    commands::{self, Asked},
     error::Problem,
-    health::{HEALTH, HEALTH_OPTIONS, HealthRequest},
     layer::Layer,
     options::{COMMAND, OPTIONS},
     secret_file,
-    sign::{self, SIGN_OPTIONS, SignRequest},
     spec::{ANYCABLE_PREFIX, Kind, OUR_PREFIX, OptionSpec, variable},
     suggest,
 };
@@ -35,9 +34,16 @@ Examples:
   pollux --host=0.0.0.0 --secret=…          for others, with signed streams
   pollux --redis_url=redis://localhost      one of several nodes
   pollux --print_config                     what would be used, and why
+  pollux config check                       what is wrong with the configuration
+  pollux publish chat/1 '{\"text\":\"hi\"}'    publish, through a node or Redis
+  pollux subscribe chat/1                   print messages as they come
+  pollux nodes                              the nodes, and what they hold
   pollux health --ready                     whether the node of this machine wants traffic
   pollux token '{\"user_id\":42}' --ttl=60  a token for a client
-  pollux sign chat/1                        the signed name of a stream";
+  pollux sign chat/1                        the signed name of a stream
+
+Exit codes: 0 done, or stopped as asked; 1 failed, or refused; 2 subscribe: out of time; 64 bad \
+options.";
 
 /// What the arguments ask for.
 pub(super) enum Request {
@@ -67,7 +73,7 @@ impl Flags {
             }
         }
         for (option, name) in secret_file::names() {
-            let Some(path) = self.matches.get_one::<String>(name) else {
+            let Some(path) = self.text(name) else {
                 continue;
             };
             let place = format!("flag --{name}");
@@ -85,26 +91,19 @@ impl Flags {
 
     /// The text of an option, and its flag.
     pub(super) fn get(&self, option: &OptionSpec) -> Option<(String, &str)> {
-        let text = self.matches.get_one::<String>(option.name)?;
+        let text = self.text(option.name)?;
         Some((format!("flag --{}", option.name), text))
     }
 
-    /// What `pollux health` is asked for, and what could not be read; nothing if it is not the
-    /// command.
-    pub(super) fn health(&self) -> (Option<HealthRequest>, Vec<Problem>) {
-        match self.matches.subcommand_matches(HEALTH) {
-            Some(matches) => {
-                let (request, problems) = HealthRequest::from_matches(matches);
-                (Some(request), problems)
-            }
-            None => (None, Vec::new()),
-        }
+    fn text(&self, name: &str) -> Option<&String> {
+        commands::places_of_options(&self.matches)
+            .into_iter()
+            .find_map(|matches| matches.try_get_one::<String>(name).ok().flatten())
     }
 
-    /// What is to be signed, if `pollux token` or `pollux sign` was given, and what could not be
-    /// read.
-    pub(super) fn sign(&self) -> (Option<SignRequest>, Vec<Problem>) {
-        sign::request(&self.matches)
+    /// What a command other than the server's is asked for, and what could not be read.
+    pub(super) fn asked(&self) -> (Option<Asked>, Vec<Problem>) {
+        commands::asked(&self.matches)
     }
 
     /// Whether the configuration is to be printed.
@@ -119,7 +118,12 @@ impl Flags {
 /// clap stops at the first argument that it does not know. To report them all, each is taken
 /// out and the rest is read again.
 pub(super) fn parse(args: impl IntoIterator<Item = OsString>) -> (Option<Request>, Vec<Problem>) {
-    let mut args: Vec<_> = args.into_iter().map(underscored).collect();
+    let mut only_texts = false;
+    let args = args.into_iter().map(|arg| {
+        only_texts |= arg == OsStr::new("--");
+        if only_texts { arg } else { underscored(arg) }
+    });
+    let mut args: Vec<_> = args.collect();
     let mut problems = Vec::new();
     loop {
         let error = match command().try_get_matches_from(&args) {
@@ -157,10 +161,6 @@ pub(super) fn parse(args: impl IntoIterator<Item = OsString>) -> (Option<Request
 
 /// The command, as the table describes it.
 pub(super) fn command() -> Command {
-    let own = COMMAND.iter().map(|option| flag(option, None));
-    let options = OPTIONS
-        .iter()
-        .map(|option| flag(option, Some(option.section.title())));
     Command::new(COMMAND_NAME)
         .version(env!("CARGO_PKG_VERSION"))
         .about(ABOUT)
@@ -185,11 +185,27 @@ pub(super) fn command() -> Command {
                 .action(ArgAction::SetTrue)
                 .help("Print every option, its value and where it came from, and exit"),
         )
-        .args(own)
-        .args(options)
-        .args(secret_file::names().map(|(_, name)| file_flag(name)))
-        .subcommand(super::health::command().arg(help_flag()))
-        .subcommands(sign::commands().map(|command| command.arg(help_flag())))
+        .args(server_flags(false))
+        .subcommands(commands::all(server_flags).into_iter().map(with_help_flag))
+}
+
+/// The flags of the server, as they stand behind a command.
+fn server_flags(hidden: bool) -> Vec<Arg> {
+    let own = COMMAND.iter().map(|option| flag(option, None));
+    let options = OPTIONS
+        .iter()
+        .map(|option| flag(option, Some(option.section.title())));
+    own.chain(options)
+        .map(|arg| arg.hide(hidden))
+        .chain(secret_file::names().map(|(_, name)| file_flag(name)))
+        .collect()
+}
+
+fn with_help_flag(command: Command) -> Command {
+    command
+        .disable_help_flag(true)
+        .arg(help_flag())
+        .mut_subcommands(with_help_flag)
 }
 
 fn help_flag() -> Arg {
@@ -266,20 +282,32 @@ fn unknown_argument(unknown: &str) -> Problem {
         return Problem::Unknown {
             place,
             name: "an argument without --".to_owned(),
-            hint: ": text with spaces is quoted, a switch is turned off by --name=false, and the \
-                   commands are health, token and sign"
-                .to_owned(),
+            hint: format!(
+                ": text with spaces is quoted, a switch is turned off by --name=false, and the \
+                 commands are {}",
+                command_names()
+            ),
         };
     }
-    let known = suggest::all_names()
-        .chain(HEALTH_OPTIONS)
-        .chain(SIGN_OPTIONS)
-        .chain([PRINT_CONFIG, "help", "version"]);
-    let nearest = suggest::nearest(unknown.trim_start_matches('-'), known);
+    let of_commands = commands::flag_names(&command());
+    let mut known: Vec<&str> = suggest::all_names().collect();
+    known.extend(of_commands.iter().map(String::as_str));
+    known.extend([PRINT_CONFIG, "help", "version"]);
+    let nearest = suggest::nearest(unknown.trim_start_matches('-'), known.into_iter());
     Problem::Unknown {
         place,
         name: unknown.to_owned(),
         hint: suggest::hint(nearest.map(|name| format!("--{name}"))),
+    }
+}
+
+/// The commands, for messages.
+fn command_names() -> String {
+    let command = command();
+    let names: Vec<_> = command.get_subcommands().map(Command::get_name).collect();
+    match names.split_last() {
+        Some((last, others)) => format!("{} and {last}", others.join(", ")),
+        None => String::new(),
     }
 }
 

@@ -21,9 +21,6 @@ pub(super) const HEALTH: &str = "health";
 
 const READY: &str = "ready";
 
-/// The names of its flags.
-pub(super) const HEALTH_OPTIONS: [&str; 3] = [URL.name, READY, TIMEOUT.name];
-
 const URL: OptionSpec = row(
     Operations,
     "url",
@@ -45,7 +42,11 @@ const TIMEOUT: OptionSpec = row(
 const AFTER_HELP: &str = "\
 It prints one line, and exits with 0 if the answer was 2xx, with 1 if there was another one or \
 none, and with 64 if it was asked wrongly. Run where the node runs, it reads the same variables \
-and the same file; what the node was given as flags is repeated in front: pollux --port=81 health.";
+and the same file; what the node was given as flags is repeated in front: pollux --port=81 health.
+
+Examples:
+  pollux health
+  pollux health --ready --url http://127.0.0.1:8080/ready";
 
 /// What `pollux health` is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]

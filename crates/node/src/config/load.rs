@@ -10,6 +10,7 @@ use figment::Figment;
 
 use super::{
     cli::{self, Flags, Request},
+    commands::{self, Asked, LookRequest, PublishRequest, SubscribeRequest},
     env::Environment,
     error::{ConfigError, Problem},
     file,
@@ -45,6 +46,16 @@ pub enum Action {
     Health(HealthRequest),
     /// Sign something, and print it.
     Sign(SignRequest),
+    /// Publish something.
+    Publish(PublishRequest),
+    /// Print messages as they come.
+    Subscribe(SubscribeRequest),
+    /// Tell what nodes and Redis know.
+    Look(LookRequest),
+    /// Nothing more: the configuration is good.
+    CheckConfig,
+    /// Print a script for a shell.
+    Completions(String),
     /// Print the configuration, which is TOML.
     PrintConfig(String),
     /// Print the help.
@@ -77,6 +88,7 @@ pub(super) fn load_with(
     let environment = Environment::new(env);
     let (environment_layer, mut problems) = environment.layer(&mut warnings);
     let (request, more) = cli::parse(args);
+    let is_understood = more.is_empty();
     problems.extend(more);
     let flags = match request {
         Some(Request::Run(flags)) => Some(flags),
@@ -86,10 +98,13 @@ pub(super) fn load_with(
     };
     let (flag_layer, more) = flags.as_ref().map(Flags::layer).unwrap_or_default();
     problems.extend(more);
-    let (health, more) = flags.as_ref().map(Flags::health).unwrap_or_default();
+    let (asked, more) = flags.as_ref().map(Flags::asked).unwrap_or_default();
     problems.extend(more);
-    let (sign, more) = flags.as_ref().map(Flags::sign).unwrap_or_default();
-    problems.extend(more);
+    // A mistake elsewhere must not stand in the way of a shell's start.
+    if let (Some(Asked::Completions(shell)), true) = (&asked, is_understood) {
+        let script = commands::completions(*shell, cli::command());
+        return Ok(Loaded::text(Action::Completions(script)));
+    }
     let (file_layer, more) = file_layer(flags.as_ref(), &environment, default_paths);
     problems.extend(more);
 
@@ -108,7 +123,8 @@ pub(super) fn load_with(
     let mut broken = config.broken_values();
     // Where a value is missing because it was not valid, it would only be blamed for that. And
     // who only asks need not know what the server was given as flags.
-    if problems.is_empty() && broken.is_empty() && health.is_none() && sign.is_none() {
+    let is_for_server = matches!(asked, None | Some(Asked::Check | Asked::Print));
+    if problems.is_empty() && broken.is_empty() && is_for_server {
         broken.extend(config.broken_combinations());
     }
     problems.extend(broken.into_iter().map(|rule| {
@@ -119,11 +135,16 @@ pub(super) fn load_with(
 
     warnings.extend(config.oddities());
     let prints = flags.is_some_and(|flags| flags.print_config());
-    let action = match (health, sign) {
+    let action = match asked {
         _ if prints => Action::PrintConfig(print::toml(&figment, &origins)),
-        (Some(request), _) => Action::Health(request),
-        (None, Some(request)) => Action::Sign(request),
-        (None, None) => Action::Serve,
+        Some(Asked::Print) => Action::PrintConfig(print::toml(&figment, &origins)),
+        Some(Asked::Check) => Action::CheckConfig,
+        Some(Asked::Health(request)) => Action::Health(request),
+        Some(Asked::Sign(request)) => Action::Sign(request),
+        Some(Asked::Publish(request)) => Action::Publish(request),
+        Some(Asked::Subscribe(request)) => Action::Subscribe(request),
+        Some(Asked::Look(request)) => Action::Look(request),
+        Some(Asked::Completions(_)) | None => Action::Serve,
     };
     Ok(Loaded {
         config,

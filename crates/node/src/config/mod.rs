@@ -7,10 +7,11 @@
 //! # Layout
 //!
 //! `spec` and `options` are the table, `value` reads and writes values, `secret_file` takes secrets from files, `cli`, `env` and `file`
-//! make layers of them, `health` and `sign` are the sub-commands, `load` merges the layers into
+//! make layers of them, `health`, `sign` and `commands` are the sub-commands, `load` merges the layers into
 //! `settings`, `derived` says what follows from it, and `rules` what it must obey.
 
 mod cli;
+mod commands;
 mod derived;
 mod env;
 mod error;
@@ -34,6 +35,7 @@ mod tests;
 mod value;
 
 pub use self::{
+    commands::{Hidden, LookRequest, PublishRequest, Reach, Subject, SubscribeRequest, Way},
     derived::{Mode, OPEN_BROADCAST_PORT},
     env::process_environment,
     error::{ConfigError, Problem},

@@ -60,7 +60,7 @@ fn page() -> String {
         "| `--version`, `-V` | Print the version. |\n\
          | `--help`, `-h` | Print the options. |\n\
          | `--print_config` | Print every option, its value and where it came from. |\n\
-         | `health` | Ask a running node whether it is alive; `pollux health --help` tells more. |\n",
+         | `serve`, `publish`, `subscribe`, `nodes` … | Commands; see [command-line.md](command-line.md). |\n",
     );
     for option in COMMAND {
         let variable = variable(OUR_PREFIX, option.name);

@@ -18,9 +18,6 @@ const STREAM: &str = "stream";
 const TURBO: &str = "turbo";
 const CABLE_READY: &str = "cable_ready";
 
-/// The names of their flags.
-pub(super) const SIGN_OPTIONS: [&str; 3] = [TTL.name, TURBO, CABLE_READY];
-
 const TTL: OptionSpec = row(
     Operations,
     "ttl",

@@ -7,10 +7,7 @@ use super::options::{COMMAND, OPTIONS};
 const THRESHOLD: f64 = 0.88;
 
 /// The known name nearest to this one, which is in snake_case.
-pub(super) fn nearest(
-    name: &str,
-    known: impl Iterator<Item = &'static str>,
-) -> Option<&'static str> {
+pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     known
         .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
         .filter(|(likeness, _)| *likeness >= THRESHOLD)

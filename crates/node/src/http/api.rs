@@ -1,6 +1,10 @@
-//! `/api`: publishing, and who is present, for backends.
+//! `/api`: publishing, and who is present, for backends. `/admin`: what a node holds, for whoever
+//! has the same key.
+
+mod admin;
 
 use super::{BroadcastDoor, body::AnswerBody, problem::Problem};
+use crate::node::Report;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use pollux_protocol::StreamName;
 
@@ -15,6 +19,10 @@ const PRESENCE: (&str, &str) = ("/api/presence/", "/users");
 pub(crate) struct ApiDoor {
     /// Takes publications, and knows who may ask.
     pub(crate) publish: BroadcastDoor,
+    /// Whether it tells what the node holds: with a key, or in development mode.
+    pub(crate) is_admin: bool,
+    /// What the node says of itself.
+    pub(crate) report: Report,
 }
 
 impl ApiDoor {

@@ -99,11 +99,20 @@ impl BroadcastDoor {
 
     /// Whether whoever sends these headers may use the door.
     pub(super) fn admit(&self, headers: &HeaderMap) -> Result<(), Box<Response<AnswerBody>>> {
+        self.admit_with(headers, "broadcast key")
+    }
+
+    /// The same, where the key is called something else.
+    pub(super) fn admit_with(
+        &self,
+        headers: &HeaderMap,
+        called: &str,
+    ) -> Result<(), Box<Response<AnswerBody>>> {
         match &self.key {
             Some(key) if !key.is_in(headers) => {
                 self.runtime.metrics.failed_auths.inc();
-                let reason = "present the broadcast key as Authorization: Bearer <key>";
-                let problem = Problem::because("unauthorized", reason);
+                let reason = format!("present the {called} as Authorization: Bearer <key>");
+                let problem = Problem::because("unauthorized", &reason);
                 Err(Box::new(problem.answer(StatusCode::UNAUTHORIZED)))
             }
             None if !self.cors && self.is_foreign(headers) => {
@@ -132,6 +141,14 @@ impl BroadcastDoor {
             return true;
         };
         from != host || (self.local_only && !is_loopback(host))
+    }
+
+    /// Whether a browser may have been led here by another name, for a page that could then read
+    /// the answer as its own. Such a request has no origin.
+    pub(super) fn is_led_astray(&self, headers: &HeaderMap) -> bool {
+        let host = headers.get(header::HOST);
+        let host = host.and_then(|host| host.to_str().ok());
+        self.key.is_none() && self.local_only && !host.is_some_and(is_loopback)
     }
 
     async fn read(&self, body: axum::body::Body) -> Result<Bytes, Response<AnswerBody>> {

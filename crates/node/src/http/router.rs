@@ -114,6 +114,11 @@ pub(crate) fn router(doors: Doors) -> Router {
         router = router.merge(room_router(routes));
     }
     if let Some(door) = api {
+        if door.is_admin {
+            let door = door.clone();
+            let serve = async move |request: Request| other(door.admin(&request));
+            router = router.route("/admin/{*path}", routing::any(serve));
+        }
         let serve = async move |request: Request| other(door.serve(request).await);
         router = router.route("/api/{*path}", routing::any(serve));
     }

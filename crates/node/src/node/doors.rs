@@ -64,6 +64,8 @@ impl Node {
         let config = &self.config;
         let open = config.mode() != Mode::Secured && config.api_key().is_none();
         (open || config.api_key().is_some()).then(|| ApiDoor {
+            is_admin: config.mode() == Mode::Development || config.api_key().is_some(),
+            report: self.heart.report(),
             publish: BroadcastDoor {
                 runtime: Arc::clone(&self.runtime),
                 entrance: Entrance::Api,

@@ -53,6 +53,12 @@ pub(super) fn start_broker(
     Ok((broker, events))
 }
 
+/// How to reach the Redis that the options name, for somebody who is no node.
+pub(crate) fn redis_config_of(config: &Config) -> Option<RedisConfig> {
+    let url = config.redis_url.as_ref()?;
+    Some(redis_config(config, "", url))
+}
+
 fn redis_config(config: &Config, node_id: &str, url: &SecretString) -> RedisConfig {
     let sentinels = config.redis_sentinels.as_ref();
     let sentinels = sentinels.map_or("", |sentinels| sentinels.expose_secret());

@@ -37,6 +37,13 @@ impl NodeBuilder {
         self
     }
 
+    /// Adds a word without dashes, behind what is there already.
+    #[must_use]
+    pub fn command(mut self, name: &str) -> Self {
+        self.flags.push(name.to_owned());
+        self
+    }
+
     /// Adds `--name`.
     #[must_use]
     pub fn switch(mut self, name: &str) -> Self {
@@ -159,7 +166,7 @@ pub fn free_port() -> Result<u16> {
     free.context("no port is free")
 }
 
-fn command() -> Command {
+pub(crate) fn command() -> Command {
     let mut command = Command::new(binary());
     command.env_clear();
     command

@@ -1,7 +1,7 @@
 //! Servers that don't let everybody in, and one that forgets.
 
 use crate::{
-    cases::{doors, history, once, presence, queue, snapshots, terms},
+    cases::{doors, guests, history, once, presence, queue, snapshots, terms},
     node::{Node, offsets},
     world::{self, Limits, config, named, start},
 };
@@ -78,6 +78,10 @@ pub(crate) async fn a_user_needs_no_more_than_the_manual_says() -> Result<()> {
     presence::coming_and_going_is_told_once_to_everybody(world().await?).await?;
     presence::who_is_not_touched_is_gone(world().await?).await?;
     snapshots::a_snapshot_is_forgotten(world().await?).await?;
+    Box::pin(guests::reports_are_seen_until_they_are_taken_back(
+        world().await?,
+    ))
+    .await?;
     snapshots::of_several_takers_one_gets_a_snapshot(world().await?).await?;
     snapshots::nodes_hear_each_other(world().await?).await?;
     let denied = server.cli(&["ACL", "LOG"]).await?;

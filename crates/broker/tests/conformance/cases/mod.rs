@@ -4,6 +4,7 @@ pub(crate) mod connections;
 pub(crate) mod content;
 pub(crate) mod doors;
 pub(crate) mod gaps;
+pub(crate) mod guests;
 pub(crate) mod history;
 pub(crate) mod interest;
 pub(crate) mod once;
