@@ -26,7 +26,10 @@ pub use outbox::Outbox;
 pub use poll::{Answer, Delivery, Frames, Poll};
 pub use rate::{Bucket, Rate};
 pub use registry::{Census, Registry, Source};
-pub use session::{Attachment, CloseReason, Delivered, Due, Owner, Replay, Session, Shared};
+pub use session::{
+    AnswerId, Attachment, CloseReason, Delivered, Due, Fate, Owner, Replay, Session, Shared,
+    Watcher,
+};
 pub use subscriptions::{Begin, Place, Streams, Subscription};
 pub use time::Time;
 pub use token::Token;

@@ -3,6 +3,7 @@
 //! * [`Node`] and [`Redis`] are processes that die with their handle; [`Sentinels`] and
 //!   [`RedisCluster`] are several of them.
 //! * [`Backend`] is the application behind a node, which has its calls on record.
+//! * [`Collector`] takes the traces of nodes.
 //! * [`Nginx`] stands in front of nodes, with the bundled configuration.
 //! * [`Gate`] is a way between two processes that can be closed.
 //! * [`RedisClient`] publishes at speed and says what is certain about a command that failed.
@@ -18,6 +19,7 @@ mod backend;
 mod cable;
 mod certificates;
 mod chance;
+mod collector;
 mod continuity;
 mod events;
 pub mod frames;
@@ -40,6 +42,7 @@ pub use backend::{Backend, BackendBuilder, Call, Callers, Face, Kind, Trouble};
 pub use cable::{Cable, PROTOCOLS, Said};
 pub use certificates::Certificates;
 pub use chance::Chance;
+pub use collector::{Collector, Span};
 pub use continuity::{Continuity, Finding, Report};
 pub use events::{Event, EventStream};
 pub use gate::Gate;

@@ -63,6 +63,9 @@ pub(super) fn metrics(runtime: &Runtime, more: &str) -> Response<AnswerBody> {
     metrics.streams.set(gauge(runtime.hub.streams()));
     metrics.broker_up.set(i64::from(runtime.broker.is_ready()));
     metrics.show_broker(&runtime.broker.stats());
+    if let Some(traces) = &runtime.traces {
+        metrics.show_traces(traces.numbers());
+    }
     if let Some(application) = &runtime.application {
         metrics.show_backend(&application.backend.tallies(), application.farewells.len());
     }

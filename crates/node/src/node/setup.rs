@@ -153,7 +153,7 @@ pub(super) fn poll_config(config: &Config) -> PollConfig {
     }
 }
 
-pub(super) fn random_node_id() -> Result<String, BrokerError> {
+pub(crate) fn random_node_id() -> Result<String, BrokerError> {
     let mut random = [0; 6];
     getrandom::fill(&mut random).map_err(|error| BrokerError::Unavailable(error.to_string()))?;
     Ok(base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(random))
