@@ -91,6 +91,7 @@ pub(crate) struct Metrics {
     pub(crate) category_events: IntCounter,
     pub(crate) category_publications: IntCounter,
     pub(crate) category_waiting: IntGauge,
+    spans: IntCounter,
     spans_sent: IntCounter,
     spans_lost: IntCounter,
     pub(crate) publish_to_answer: Histogram,
@@ -301,6 +302,7 @@ impl Metrics {
                 "Publications to a category through its own door",
             )?,
             category_waiting: make.gauge("category_waiting", "Polls of a category that wait")?,
+            spans: make.counter("trace_spans_total", "Spans of traces that ended here")?,
             spans_sent: make.counter("trace_spans_sent_total", "Spans that a collector took")?,
             spans_lost: make.counter(
                 "trace_spans_lost_total",
@@ -362,7 +364,8 @@ impl Metrics {
     }
 
     /// Takes over how many spans were sent and how many could not be.
-    pub(crate) fn show_traces(&self, (sent, lost): (u64, u64)) {
+    pub(crate) fn show_traces(&self, [ended, sent, lost]: [u64; 3]) {
+        raise(&self.spans, ended);
         raise(&self.spans_sent, sent);
         raise(&self.spans_lost, lost);
     }

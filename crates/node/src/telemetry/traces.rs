@@ -43,7 +43,7 @@ pub(crate) use answers::{Origin, Way};
 pub(super) const TARGET: &str = "pollux::traces";
 
 /// Spans that wait are sent when the node stops, for no longer than this.
-const LAST_EXPORT: Duration = Duration::from_secs(5);
+const LAST_EXPORT: Duration = Duration::from_secs(2);
 
 /// The header and the key of `meta`.
 const TRACEPARENT: &str = "traceparent";
@@ -159,10 +159,12 @@ impl Traces {
         Arc::<Answers>::clone(&self.0.answers)
     }
 
-    /// Spans that were sent, and those that could not be.
-    pub(crate) fn numbers(&self) -> (u64, u64) {
-        let Tally { sent, lost, .. } = &*self.0.tally;
-        (sent.load(Ordering::Relaxed), lost.load(Ordering::Relaxed))
+    /// Spans that ended, those that were sent, and those that could not be.
+    pub(crate) fn numbers(&self) -> [u64; 3] {
+        let Tally {
+            ended, sent, lost, ..
+        } = &*self.0.tally;
+        [ended, sent, lost].map(|number| number.load(Ordering::Relaxed))
     }
 
     /// The span of a publication's way in, with its context in the publication

@@ -133,11 +133,13 @@ fn place_of(frame: &Frame) -> usize {
 
 impl Followed {
     fn insert(&mut self, frame: &Frame, origin: &Arc<Origin>, now: Instant) {
+        if frame.len() > BYTES_MAX {
+            return;
+        }
         self.forget(now);
         while self.order.len() >= FOLLOWED_MAX || self.bytes + frame.len() > BYTES_MAX {
             let Some((since, place)) = self.order.pop_front() else {
-                // It alone is too large.
-                return;
+                break;
             };
             self.remove_if(place, |entry| entry.since == since);
         }

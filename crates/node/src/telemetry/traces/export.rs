@@ -2,7 +2,7 @@
 
 use super::client::Client;
 use crate::config::{Config, OtlpProtocol};
-use opentelemetry::KeyValue;
+use opentelemetry::{Context, KeyValue};
 use opentelemetry_otlp::{
     ExporterBuildError, SpanExporter as Otlp, WithExportConfig as _, WithHttpConfig as _,
     WithTonicConfig as _,
@@ -12,7 +12,9 @@ use opentelemetry_sdk::{
     Resource,
     error::OTelSdkResult,
     resource::{EnvResourceDetector, ResourceDetector as _},
-    trace::{Sampler, SdkTracerProvider, SpanData, SpanExporter},
+    trace::{
+        BatchSpanProcessor, Sampler, SdkTracerProvider, Span, SpanData, SpanExporter, SpanProcessor,
+    },
 };
 use std::{
     fs, io,
@@ -54,6 +56,8 @@ pub enum TracesError {
 /// What became of spans.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
+    /// Those that are neither sent nor lost wait, or found the queue full.
+    pub(super) ended: AtomicU64,
     pub(super) sent: AtomicU64,
     pub(super) lost: AtomicU64,
     /// The last batch was lost, and that has been said.
@@ -69,13 +73,17 @@ pub(super) fn provider(
 ) -> Result<SdkTracerProvider, TracesError> {
     let exporter = Watched {
         inner: exporter(config, url)?,
+        tally: Arc::clone(&tally),
+    };
+    let counted = Counted {
+        inner: BatchSpanProcessor::builder(exporter).build(),
         tally,
     };
     Ok(SdkTracerProvider::builder()
         // The chance is ours, and is taken before there is a span.
         .with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOn)))
         .with_resource(resource(config)?)
-        .with_batch_exporter(exporter)
+        .with_span_processor(counted)
         .build())
 }
 
@@ -140,6 +148,36 @@ fn resource(config: &mut Config) -> Result<Resource, TracesError> {
         .build())
 }
 
+/// A queue that counts what is given to it.
+#[derive(Debug)]
+struct Counted {
+    inner: BatchSpanProcessor,
+    tally: Arc<Tally>,
+}
+
+impl SpanProcessor for Counted {
+    fn on_start(&self, span: &mut Span, context: &Context) {
+        self.inner.on_start(span, context);
+    }
+
+    fn on_end(&self, span: SpanData) {
+        self.tally.ended.fetch_add(1, Ordering::Relaxed);
+        self.inner.on_end(span);
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.inner.force_flush()
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.inner.shutdown_with_timeout(timeout)
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.inner.set_resource(resource);
+    }
+}
+
 /// An exporter that says once when it begins to fail, and when it works again.
 #[derive(Debug)]
 struct Watched {
@@ -155,6 +193,7 @@ impl SpanExporter for Watched {
             sent: in_all,
             lost,
             failing,
+            ..
         } = &*self.tally;
         match &sent {
             Ok(()) => {
