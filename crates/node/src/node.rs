@@ -172,7 +172,7 @@ impl Builder {
         runtime.tasks.spawn({
             let (runtime, stop) = (Arc::clone(&runtime), runtime.stop.clone());
             async move {
-                stop.run_until_cancelled_owned(runtime.run_events(events))
+                stop.run_until_cancelled_owned(Box::pin(runtime.run_events(events)))
                     .await
             }
         });

@@ -84,7 +84,7 @@ fn start(config: &mut Config) -> anyhow::Result<(Runtime, Option<Traces>)> {
 
 fn serve(runtime: Runtime, config: Config, traces: Option<Traces>) -> anyhow::Result<()> {
     let outcome = runtime.block_on(async {
-        let outcome = serve_until_signal(config, traces.clone()).await;
+        let outcome = Box::pin(serve_until_signal(config, traces.clone())).await;
         if let Some(traces) = traces {
             traces.shutdown().await;
         }

@@ -1,8 +1,8 @@
 //! What the node is told of answers it watches.
 
 use super::*;
+use parking_lot::Mutex;
 use pollux_session::{AnswerId, Fate, Watcher};
-use std::sync::Mutex;
 
 /// Says what became of answers that were to be watched.
 #[derive(Debug, Default)]
@@ -10,7 +10,7 @@ struct Notes(Mutex<Vec<(AnswerId, Fate)>>);
 
 impl Watcher for Notes {
     fn note(&self, answer: AnswerId, fate: Fate) {
-        self.0.lock().unwrap().push((answer, fate));
+        self.0.lock().push((answer, fate));
     }
 }
 
@@ -26,7 +26,7 @@ fn a_watched_answer_is_told_of_once() {
     let mut poll = world.park();
     // The confirmation; nobody asked.
     world.take(&mut poll);
-    assert!(notes.0.lock().unwrap().is_empty());
+    assert!(notes.0.lock().is_empty());
 
     for fate in [Fate::Flushed, Fate::Lost] {
         world.publish("{}");
@@ -37,7 +37,7 @@ fn a_watched_answer_is_told_of_once() {
             Fate::Flushed => world.arrived(delivery),
             Fate::Lost => drop(delivery),
         }
-        assert_eq!(notes.0.lock().unwrap().pop(), Some((answer, fate)));
+        assert_eq!(notes.0.lock().pop(), Some((answer, fate)));
     }
-    assert!(notes.0.lock().unwrap().is_empty());
+    assert!(notes.0.lock().is_empty());
 }

@@ -71,7 +71,7 @@ impl HttpClient for Client {
     {
         let (limit, tls) = (self.timeout, self.tls.clone());
         // The timer, too, is the runtime's.
-        let sending = async move { timeout(limit, send(request, tls)).await };
+        let sending = async move { timeout(limit, Box::pin(send(request, tls))).await };
         let sending = self.runtime.spawn(sending);
         Box::pin(async move { sending.await?? })
     }
@@ -85,15 +85,16 @@ async fn send(
     let host = uri.host().ok_or_else(|| io::Error::other("no host"))?;
     let port = uri
         .port_u16()
-        .unwrap_or(if tls.is_some() { 443 } else { 80 });
+        .unwrap_or_else(|| if tls.is_some() { 443 } else { 80 });
     prepare(&mut request, &uri)?;
     let name = host.trim_start_matches('[').trim_end_matches(']');
     let stream = TcpStream::connect((name, port)).await?;
     match tls {
-        None => exchange(stream, request).await,
+        None => Box::pin(exchange(stream, request)).await,
         Some(connector) => {
             let name = ServerName::try_from(name.to_owned())?;
-            exchange(connector.connect(name, stream).await?, request).await
+            let stream = connector.connect(name, stream).await?;
+            Box::pin(exchange(stream, request)).await
         }
     }
 }
