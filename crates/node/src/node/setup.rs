@@ -7,7 +7,7 @@ use crate::{
     config::{Config, PollOverflow},
     proxies::TrustedProxies,
     runtime::voice,
-    telemetry::Throttle,
+    telemetry::{Throttle, traces},
 };
 use base64::Engine as _;
 use pollux_broker::{
@@ -112,6 +112,7 @@ pub(super) fn start_application(
         secret: config.rpc_key().map(SecretString::from),
         tls: (speaks_http || config.rpc_enable_tls).then_some(tls),
         max_answer_bytes: config.rpc_max_call_recv_size,
+        trace: traces::current,
     })?;
     Ok(Some(Arc::new(Application {
         backend,

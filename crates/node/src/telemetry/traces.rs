@@ -17,6 +17,7 @@ pub use export::TracesError;
 use crate::config::Config;
 use answers::Answers;
 use export::Tally;
+use http::HeaderValue;
 use opentelemetry::{
     Context, InstrumentationScope,
     propagation::{Extractor, TextMapPropagator as _},
@@ -304,6 +305,33 @@ pub(crate) fn adopt(headers: &http::HeaderMap, meta: &mut Meta) {
         let state = text(TRACESTATE).filter(|state| state.len() <= TRACESTATE_MAX);
         meta.tracestate = state.map(Into::into);
     }
+}
+
+/// The span of a call to the backend, if the call is made within a trace: that
+/// of an embedding program, as polls and sockets begin none here.
+pub(crate) fn call(method: &'static str) -> Span {
+    if !Context::map_current(|context| context.span().span_context().is_sampled()) {
+        return Span::none();
+    }
+    span!(
+        target: TARGET,
+        Level::ERROR,
+        "call",
+        otel.kind = "client",
+        rpc.system = "anycable",
+        rpc.method = method,
+    )
+}
+
+/// The `traceparent` of the span that this thread is in, if it is in one.
+pub(crate) fn current() -> Option<HeaderValue> {
+    let context = Context::map_current(|context| context.span().span_context().clone());
+    let flags = context.trace_flags().to_u8();
+    let (trace, span) = (context.trace_id(), context.span_id());
+    let text = context
+        .is_valid()
+        .then(|| format!("00-{trace}-{span}-{flags:02x}"))?;
+    HeaderValue::try_from(text).ok()
 }
 
 fn write(meta: &mut Meta, context: &SpanContext) {

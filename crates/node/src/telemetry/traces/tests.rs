@@ -91,3 +91,41 @@ fn headers_are_for_publications_that_say_nothing() {
     adopt(&headers, &mut long);
     assert_eq!(long.tracestate, None);
 }
+
+#[test]
+fn calls_are_part_of_a_trace_that_is_there() {
+    use tracing_subscriber::layer::SubscriberExt as _;
+    assert!(call("connect").is_disabled() && current().is_none());
+    let traces = traces(1.0);
+    let subscriber = tracing_subscriber::registry().with(traces.layer());
+    let _logs = tracing::subscriber::set_default(subscriber);
+    let _program = traces.publish(&mut publication(Some(SAMPLED))).entered();
+    let program = current().unwrap();
+    let call = call("connect").entered();
+    assert!(!call.is_disabled());
+    let said = current().unwrap();
+    assert_ne!(said, program);
+    assert!(
+        said.to_str()
+            .unwrap()
+            .starts_with("00-0af7651916cd43dd8448eb211c80319c-")
+    );
+}
+
+#[test]
+fn a_publication_takes_its_span_along() {
+    use tracing_subscriber::layer::SubscriberExt as _;
+    let traces = traces(0.0);
+    let subscriber = tracing_subscriber::registry().with(traces.layer());
+    let _logs = tracing::subscriber::set_default(subscriber);
+    let mut publication = publication(Some(SAMPLED));
+    publication.meta.tracestate = Some("a=1".into());
+    let span = traces.publish(&mut publication).entered();
+    let said = current().unwrap();
+    assert_eq!(publication.meta.traceparent.as_deref(), said.to_str().ok());
+    assert_eq!(publication.meta.tracestate.as_deref(), Some("a=1"));
+    assert_ne!(said, SAMPLED);
+    drop(span);
+    let fan_out = traces.fan_out(&publication, Instant::now(), false).unwrap();
+    assert!(!fan_out.span.is_disabled());
+}

@@ -161,7 +161,10 @@ async fn a_frame_that_is_followed_twice_is_there_once() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     answers.follow(&one, &origin(2));
     let bytes = answers.followed.lock().bytes;
-    assert_eq!((answers.count.load(Ordering::Relaxed), bytes), (1, one.len()));
+    assert_eq!(
+        (answers.count.load(Ordering::Relaxed), bytes),
+        (1, one.len())
+    );
     tokio::time::sleep(PATIENCE).await;
     answer(&answers, &[frame(1)]).flushed(Time::ZERO);
     assert!(answers.followed.lock().order.is_empty());
