@@ -115,3 +115,31 @@ fn with_ids(line: &str, format: &WithTrace, trace: &SpanContext) -> String {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use opentelemetry::trace::{SpanId, TraceFlags, TraceId, TraceState};
+
+    #[test]
+    fn lines_end_with_ids() {
+        let trace = SpanContext::new(
+            TraceId::from(10),
+            SpanId::from(11),
+            TraceFlags::SAMPLED,
+            false,
+            TraceState::NONE,
+        );
+        let ids = ["0000000000000000000000000000000a", "000000000000000b"];
+        let text = WithTrace::Text(Format::default());
+        let expected = format!("WARN Said trace_id={} span_id={}", ids[0], ids[1]);
+        assert_eq!(with_ids("WARN Said", &text, &trace), expected);
+        let json = WithTrace::Json(Format::default().json());
+        let line = with_ids("{\"message\":\"Said\"}", &json, &trace);
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let expected = serde_json::json!({
+            "message": "Said", "trace_id": ids[0], "span_id": ids[1],
+        });
+        assert_eq!(line, expected);
+    }
+}
