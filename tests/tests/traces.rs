@@ -78,12 +78,14 @@ fn of_node<'a>(spans: &[&'a Span], node: &str) -> Result<&'a Span> {
 
 #[tokio::test]
 async fn one_trace_shows_the_way_over_two_nodes_by_grpc() -> Result<()> {
-    two_nodes(&Collector::grpc().await?, "grpc").await
+    let collector = Collector::grpc().await?;
+    Box::pin(two_nodes(&collector, "grpc")).await
 }
 
 #[tokio::test]
 async fn one_trace_shows_the_way_over_two_nodes_by_http() -> Result<()> {
-    two_nodes(&Collector::http().await?, "http/protobuf").await
+    let collector = Collector::http().await?;
+    Box::pin(two_nodes(&collector, "http/protobuf")).await
 }
 
 async fn two_nodes(collector: &Collector, protocol: &str) -> Result<()> {

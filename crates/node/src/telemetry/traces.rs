@@ -10,24 +10,21 @@
 
 mod answers;
 mod client;
+mod context;
 mod export;
 
 pub use export::TracesError;
 
 use crate::config::Config;
 use answers::Answers;
+use context::{Chance, Head, write};
 use export::Tally;
-use http::HeaderValue;
 use opentelemetry::{
     Context, InstrumentationScope,
-    propagation::{Extractor, TextMapPropagator as _},
     trace::{SpanContext, TraceContextExt as _, TracerProvider as _},
 };
-use opentelemetry_sdk::{
-    propagation::TraceContextPropagator,
-    trace::{IdGenerator as _, RandomIdGenerator, SdkTracerProvider},
-};
-use pollux_protocol::{Frame, Meta, Publication};
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use pollux_protocol::{Frame, Publication};
 use pollux_session::{Delivery, Watcher};
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -39,20 +36,13 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::{Layer, filter::filter_fn, registry::LookupSpan};
 
 pub(crate) use answers::{Origin, Way};
+pub(crate) use context::{adopt, current};
 
 /// What spans of a publication's way are told by from those of libraries.
 pub(super) const TARGET: &str = "pollux::traces";
 
 /// Spans that wait are sent when the node stops, for no longer than this.
 const LAST_EXPORT: Duration = Duration::from_secs(2);
-
-/// The header and the key of `meta`.
-const TRACEPARENT: &str = "traceparent";
-/// What goes with it.
-const TRACESTATE: &str = "tracestate";
-
-/// No more of it is passed on; W3C asks for 512 characters at least.
-const TRACESTATE_MAX: usize = 1_024;
 
 /// Traces of a process, sent to a collector. A clone is the same.
 ///
@@ -64,24 +54,11 @@ pub struct Traces(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     provider: SdkTracerProvider,
-    /// What of random numbers makes a trace begin; zero for never.
-    threshold: u64,
+    chance: Chance,
     /// Streams may be named.
     names_streams: bool,
     answers: Arc<Answers>,
     tally: Arc<Tally>,
-}
-
-/// What the head of a trace says about a publication.
-enum Head {
-    /// Its publisher is traced, and so is it.
-    Follow(Context),
-    /// Its publisher did not say, and chance did.
-    Begin,
-    /// It is not traced because chance said so.
-    Leave,
-    /// It is not traced because somebody before us said so.
-    Obey,
 }
 
 /// One publication's fan-out that is traced.
@@ -121,7 +98,7 @@ impl Traces {
         let answers = Answers::new(provider.tracer_with_scope(scope));
         Ok(Some(Self(Arc::new(Inner {
             provider,
-            threshold: threshold(config.traces_sample_ratio),
+            chance: Chance::new(config.traces_sample_ratio),
             names_streams: config.traces_stream_names,
             answers: Arc::new(answers),
             tally,
@@ -171,11 +148,11 @@ impl Traces {
     /// The span of a publication's way in, with its context in the publication
     /// for the nodes it goes to; disabled if there is to be none.
     pub(crate) fn publish(&self, publication: &mut Publication) -> Span {
-        let parent = match self.head(&publication.meta) {
+        let parent = match self.0.chance.head(&publication.meta) {
             Head::Follow(parent) => Some(parent),
             Head::Begin => None,
             Head::Leave => {
-                self.say_no(&mut publication.meta);
+                self.0.chance.say_no(&mut publication.meta);
                 return Span::none();
             }
             Head::Obey => return Span::none(),
@@ -206,7 +183,7 @@ impl Traces {
         received: Instant,
         late: bool,
     ) -> Option<Traced> {
-        let parent = match self.head(&publication.meta) {
+        let parent = match self.0.chance.head(&publication.meta) {
             Head::Follow(parent) => Some(parent),
             Head::Begin => None,
             Head::Leave | Head::Obey => return None,
@@ -260,51 +237,6 @@ impl Traces {
         }
         span.context().span().span_context().clone()
     }
-
-    fn head(&self, meta: &Meta) -> Head {
-        let parent = match &meta.traceparent {
-            Some(_) => {
-                TraceContextPropagator::new().extract_with_context(&Context::new(), &Carrier(meta))
-            }
-            // An embedding program's own span.
-            None => Context::current(),
-        };
-        let context = parent.span().span_context().clone();
-        if context.is_valid() {
-            match context.is_sampled() {
-                true => Head::Follow(parent),
-                false => Head::Obey,
-            }
-        } else if self.0.threshold > 0 && random() <= self.0.threshold {
-            Head::Begin
-        } else {
-            Head::Leave
-        }
-    }
-
-    /// Else each node that the publication comes to would ask chance again.
-    fn say_no(&self, meta: &mut Meta) {
-        if self.0.threshold > 0 {
-            let ids = RandomIdGenerator::default();
-            let (trace, span) = (ids.new_trace_id(), ids.new_span_id());
-            meta.traceparent = Some(format!("00-{trace}-{span}-00").into());
-            meta.tracestate = None;
-        }
-    }
-}
-
-/// Takes what a publisher by HTTP says in its headers into a publication that
-/// does not say it itself.
-pub(crate) fn adopt(headers: &http::HeaderMap, meta: &mut Meta) {
-    if meta.traceparent.is_some() {
-        return;
-    }
-    let text = |name| headers.get(name)?.to_str().ok();
-    if let Some(parent) = text(TRACEPARENT) {
-        meta.traceparent = Some(parent.into());
-        let state = text(TRACESTATE).filter(|state| state.len() <= TRACESTATE_MAX);
-        meta.tracestate = state.map(Into::into);
-    }
 }
 
 /// The span of a call to the backend, if the call is made within a trace: that
@@ -321,51 +253,6 @@ pub(crate) fn call(method: &'static str) -> Span {
         rpc.system = "anycable",
         rpc.method = method,
     )
-}
-
-/// The `traceparent` of the span that this thread is in, if it is in one.
-pub(crate) fn current() -> Option<HeaderValue> {
-    let context = Context::map_current(|context| context.span().span_context().clone());
-    let flags = context.trace_flags().to_u8();
-    let (trace, span) = (context.trace_id(), context.span_id());
-    let text = context
-        .is_valid()
-        .then(|| format!("00-{trace}-{span}-{flags:02x}"))?;
-    HeaderValue::try_from(text).ok()
-}
-
-fn write(meta: &mut Meta, context: &SpanContext) {
-    let (trace, span) = (context.trace_id(), context.span_id());
-    meta.traceparent = Some(format!("00-{trace}-{span}-01").into());
-    let state = context.trace_state().header();
-    meta.tracestate = (!state.is_empty() && state.len() <= TRACESTATE_MAX).then(|| state.into());
-}
-
-/// The share of all numbers that a ratio stands for.
-fn threshold(ratio: f64) -> u64 {
-    // Beyond the largest number it is the largest.
-    (ratio * u64::MAX as f64) as u64
-}
-
-fn random() -> u64 {
-    u64::from_be_bytes(RandomIdGenerator::default().new_span_id().to_bytes())
-}
-
-/// What `meta` says, as OpenTelemetry asks for it.
-struct Carrier<'a>(&'a Meta);
-
-impl Extractor for Carrier<'_> {
-    fn get(&self, key: &str) -> Option<&str> {
-        match key {
-            TRACEPARENT => self.0.traceparent.as_deref(),
-            TRACESTATE => self.0.tracestate.as_deref(),
-            _ => None,
-        }
-    }
-
-    fn keys(&self) -> Vec<&str> {
-        vec![TRACEPARENT, TRACESTATE]
-    }
 }
 
 #[cfg(test)]

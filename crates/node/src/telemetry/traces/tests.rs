@@ -1,6 +1,6 @@
-use super::*;
+use super::{context::*, *};
 use http::HeaderMap;
-use pollux_protocol::{Payload, StreamName};
+use pollux_protocol::{Meta, Payload, StreamName};
 
 const SAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const NOT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
@@ -8,7 +8,7 @@ const NOT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
 fn traces(ratio: f64) -> Traces {
     let provider = SdkTracerProvider::builder().build();
     Traces(Arc::new(Inner {
-        threshold: threshold(ratio),
+        chance: Chance::new(ratio),
         names_streams: false,
         answers: Arc::new(Answers::new(provider.tracer("test"))),
         tally: Arc::default(),
@@ -41,7 +41,7 @@ fn a_publisher_decides_and_else_chance() {
         (1.0, Some("nonsense"), "begin"),
         (0.0, Some("00-0-0-01"), "leave"),
     ] {
-        let said = match traces(ratio).head(&meta(parent)) {
+        let said = match Chance::new(ratio).head(&meta(parent)) {
             Head::Follow(_) => "follow",
             Head::Begin => "begin",
             Head::Leave => "leave",
@@ -58,7 +58,7 @@ fn a_decision_of_chance_travels() {
     assert!(traces.publish(&mut unlucky).is_disabled());
     let said = unlucky.meta.traceparent.clone().unwrap();
     assert!(said.ends_with("-00") && said.len() == NOT.len(), "{said}");
-    assert!(matches!(traces.head(&unlucky.meta), Head::Obey));
+    assert!(matches!(traces.0.chance.head(&unlucky.meta), Head::Obey));
     // Without chance there is nothing to say.
     let mut quiet = publication(None);
     assert!(self::traces(0.0).publish(&mut quiet).is_disabled());
@@ -67,11 +67,11 @@ fn a_decision_of_chance_travels() {
 
 #[test]
 fn chance_is_fair() {
-    let traces = traces(0.25);
-    let begun = |_: &i32| matches!(traces.head(&Meta::default()), Head::Begin);
+    let chance = Chance::new(0.25);
+    let begun = |_: &i32| matches!(chance.head(&Meta::default()), Head::Begin);
     let begun = (0..10_000).filter(begun).count();
     assert!((2_200..2_800).contains(&begun), "{begun}");
-    assert_eq!((threshold(0.0), threshold(1.0)), (0, u64::MAX));
+    assert_eq!((Chance::new(0.0).0, Chance::new(1.0).0), (0, u64::MAX));
 }
 
 #[test]
