@@ -89,14 +89,14 @@ async fn every_poll_comes_to_another_node(mut poller: Poller, nodes: [Node; 2]) 
 async fn a_session_follows_its_polls_from_node_to_node() -> Result<()> {
     let (_redis, nodes) = two_nodes().await?;
     let poller = subscribed(&nodes[0]).await?;
-    every_poll_comes_to_another_node(poller, nodes).await
+    Box::pin(every_poll_comes_to_another_node(poller, nodes)).await
 }
 
 #[tokio::test]
 async fn so_does_that_of_a_client_with_a_cursor() -> Result<()> {
     let (_redis, nodes) = two_nodes().await?;
     let poller = subscribed(&nodes[0]).await?.with_cursor();
-    every_poll_comes_to_another_node(poller, nodes).await
+    Box::pin(every_poll_comes_to_another_node(poller, nodes)).await
 }
 
 #[tokio::test]

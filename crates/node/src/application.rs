@@ -21,9 +21,9 @@ use pollux_rpc::{
 };
 use pollux_session::Token;
 use std::sync::Arc;
-use tracing::warn;
+use tracing::{Instrument as _, warn};
 
-use crate::telemetry::Throttle;
+use crate::telemetry::{Throttle, traces};
 
 /// See the module's head.
 #[derive(Debug)]
@@ -70,7 +70,9 @@ impl Application {
         let call = Connect {
             env: attended.env(None),
         };
-        match self.backend.connect(&sid.text(), call).await {
+        let sid_text = sid.text();
+        let connect = self.backend.connect(&sid_text, call);
+        match connect.instrument(traces::call("connect")).await {
             Ok(answer) => self.read(answer, sid, attended),
             Err(error) => {
                 self.note_failure("connect", &error);
@@ -103,7 +105,8 @@ impl Application {
     /// the log.
     pub(crate) async fn command(&self, sid: &str, call: Command) -> Option<Commanded> {
         let verb = call.verb;
-        match self.backend.command(sid, call).await {
+        let command = self.backend.command(sid, call);
+        match command.instrument(traces::call(verb.as_str())).await {
             Ok(answer) if answer.status == Status::Error => {
                 self.note_error(verb.as_str(), &answer.error);
                 None

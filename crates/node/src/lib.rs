@@ -48,6 +48,7 @@ pub use config::Config;
 pub use node::{Builder, Node, NodeError};
 pub use pollux_protocol::{Payload, RoomMessage};
 pub use proxies::NotANetwork;
+pub use telemetry::traces::{Traces, TracesError};
 pub use tls::TlsError;
 
 /// Runs the `pollux` program on a configuration until a signal stops it.

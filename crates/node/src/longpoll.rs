@@ -9,6 +9,7 @@ use crate::{
     auth::ConnectRequest,
     route::Route,
     runtime::{Admitted, Claimed, Rejected, Runtime, resume::can_come_back},
+    telemetry::traces::Way,
 };
 use pollux_protocol::{DisconnectReason, Frame, action_cable::reply};
 use pollux_session::{Answer, Delivery, Frames, Poll, Session};
@@ -255,8 +256,11 @@ impl Future for Parked {
                 gap,
                 redelivered,
                 waited,
-                delivery,
+                mut delivery,
             } => {
+                if let Some(traces) = &self.runtime.traces {
+                    traces.answer(&frames, &mut delivery, Way::LongPoll);
+                }
                 let length = frames.iter().map(Frame::len).sum();
                 metrics.server_messages.inc_by(count(frames.len()));
                 metrics.data_sent.inc_by(count(length));

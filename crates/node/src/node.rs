@@ -18,7 +18,7 @@ use crate::{
     rooms::{Resolver, Rooms, RoomsConfig},
     runtime::{Parts, Runtime},
     server::{Server, ServerConfig, Service},
-    telemetry::{Metrics, Throttle},
+    telemetry::{Metrics, Throttle, Traces},
     tls::{Tls, TlsError},
 };
 use axum::Router;
@@ -27,7 +27,8 @@ use pollux_broker::{Broker, BrokerError, Events, Keep};
 use pollux_protocol::{
     Meta, Payload, Publication, RoomMessage, StreamName, StreamVerifier, TokenVerifier,
 };
-use setup::{poll_config, random_node_id, start_application, start_broker};
+pub(crate) use setup::random_node_id;
+use setup::{poll_config, start_application, start_broker};
 use std::{
     future::Future,
     path::Path,
@@ -77,6 +78,7 @@ pub struct Builder {
     config: Config,
     broker: Option<(Arc<dyn Broker>, Events)>,
     authenticator: Option<Arc<dyn Authenticator>>,
+    traces: Option<Traces>,
 }
 
 impl Builder {
@@ -101,6 +103,14 @@ impl Builder {
         self
     }
 
+    /// Notes the ways of publications there. Without it the options of traces
+    /// have no effect.
+    #[must_use]
+    pub fn traces(mut self, traces: Option<Traces>) -> Self {
+        self.traces = traces;
+        self
+    }
+
     /// The node. Must be called within a tokio runtime: its tasks run from now
     /// on, until the node is dropped or its server has stopped.
     ///
@@ -111,7 +121,11 @@ impl Builder {
             config,
             broker,
             authenticator,
+            traces,
         } = self;
+        if traces.is_none() && config.otlp_endpoint.is_some() {
+            warn!("No traces are sent: otlp_endpoint takes a node that is built with Traces");
+        }
         let files = config.ssl_cert.as_ref().zip(config.ssl_key.as_ref());
         let tls = files.map(|(cert, key)| Tls::load(cert, key)).transpose()?;
         let node_id = config.node_id.clone().map_or_else(random_node_id, Ok)?;
@@ -161,6 +175,7 @@ impl Builder {
             application: application.clone(),
             trusted_proxies: proxies,
             metrics: Metrics::new(&config.metrics_prefix)?,
+            traces,
         });
         runtime.tasks.spawn({
             let (runtime, stop) = (Arc::clone(&runtime), runtime.stop.clone());

@@ -8,7 +8,7 @@ use crate::{
     node::{Listeners, Node},
     server::listen,
     sign,
-    telemetry::logs,
+    telemetry::{Traces, logs},
 };
 use anyhow::Context as _;
 use std::{
@@ -20,6 +20,7 @@ use std::{
 };
 use tokio::{
     net::TcpListener,
+    runtime::Runtime,
     signal::unix::{Signal, SignalKind, signal},
 };
 use tracing::{debug, error, info, warn};
@@ -52,12 +53,19 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             };
         }
     }
-    let config = loaded.config;
-    logs::init(config.log_format, config.log_level, config.debug);
+    let mut config = loaded.config;
+    let started = start(&mut config);
+    let traces = started.as_ref().ok().and_then(|(_, traces)| traces.clone());
+    logs::init(
+        config.log_format,
+        config.log_level,
+        config.debug,
+        traces.as_ref(),
+    );
     for warning in &loaded.warnings {
         warn!("{warning}");
     }
-    match serve(config) {
+    match started.and_then(|(runtime, traces)| serve(runtime, config, traces)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             error!("{failure:#}");
@@ -66,7 +74,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn serve(config: Config) -> anyhow::Result<()> {
+/// What logging waits for: traces are part of it, and need the runtime.
+fn start(config: &mut Config) -> anyhow::Result<(Runtime, Option<Traces>)> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     if config.workers > 0 {
         builder.worker_threads(config.workers);
@@ -75,15 +84,28 @@ fn serve(config: Config) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("failed to start the runtime")?;
-    let outcome = runtime.block_on(serve_until_signal(config));
+    let within = runtime.enter();
+    let traces = Traces::start(config).context("failed to trace")?;
+    drop(within);
+    Ok((runtime, traces))
+}
+
+fn serve(runtime: Runtime, config: Config, traces: Option<Traces>) -> anyhow::Result<()> {
+    let outcome = runtime.block_on(async {
+        let outcome = Box::pin(serve_until_signal(config, traces.clone())).await;
+        if let Some(traces) = traces {
+            traces.shutdown().await;
+        }
+        outcome
+    });
     // Nothing of what still runs is worth waiting for.
     runtime.shutdown_background();
     outcome
 }
 
-async fn serve_until_signal(config: Config) -> anyhow::Result<()> {
+async fn serve_until_signal(config: Config, traces: Option<Traces>) -> anyhow::Result<()> {
     let signals = Signals::listen().context("failed to listen to signals")?;
-    let node = Node::builder().config(config).build()?;
+    let node = Node::builder().config(config).traces(traces).build()?;
     let config = node.config();
     // Without TLS it means nothing, which is no reason for a service that is told to reload to end.
     // What was started at a terminal ends with that.

@@ -26,7 +26,7 @@ use std::{
     time::Duration,
 };
 use tokio::time::Instant;
-use tracing::debug;
+use tracing::{Instrument as _, debug};
 
 /// Sessions that are remembered for the metrics. More are served all the same.
 const KNOWN_MAX: usize = 100_000;
@@ -90,8 +90,10 @@ impl Rooms {
             keep: Some(self.config.keep),
             capacity: None,
         };
-        let publication = message.to_publication(session);
-        self.runtime.broker.offer(publication, offer).await?;
+        let mut publication = message.to_publication(session);
+        let span = self.runtime.trace(&mut publication);
+        let offered = self.runtime.broker.offer(publication, offer);
+        offered.instrument(span).await?;
         self.runtime.metrics.publications.inc();
         self.counts.enqueued.fetch_add(1, Ordering::Relaxed);
         Ok(())

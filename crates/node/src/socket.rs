@@ -8,7 +8,10 @@ mod pace;
 
 pub(crate) use pace::{Pace, Pings, Precision, SocketConfig};
 
-use crate::runtime::{Rejected, Runtime, resume::Restorable};
+use crate::{
+    runtime::{Rejected, Runtime, resume::Restorable},
+    telemetry::traces::Way,
+};
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
 use futures_util::SinkExt as _;
 use pollux_protocol::{DisconnectReason, Frame, action_cable::reply};
@@ -191,6 +194,9 @@ impl Socket {
                 mut delivery,
                 ..
             } => {
+                if let Some(traces) = &self.runtime.traces {
+                    traces.answer(&frames, &mut delivery, Way::WebSocket);
+                }
                 let metrics = &self.runtime.metrics;
                 let length: usize = frames.iter().map(Frame::len).sum();
                 metrics

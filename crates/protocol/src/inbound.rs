@@ -197,12 +197,13 @@ fn meta(raw: Option<&RawValue>, place: Place) -> Result<Meta, PublicationError> 
         return Ok(meta);
     };
     let (mut exclude_socket, mut transient) = (None, None);
-    let (mut broadcast_type, mut traceparent) = (None, None);
+    let (mut broadcast_type, mut traceparent, mut tracestate) = (None, None, None);
     object(raw, &place.field("meta"), |key, value| match key {
         "exclude_socket" => exclude_socket = json::present(value),
         "transient" => transient = json::present(value),
         "broadcast_type" => broadcast_type = json::present(value),
         "traceparent" => traceparent = json::present(value),
+        "tracestate" => tracestate = json::present(value),
         _ => {}
     })?;
     let text = |raw: Option<&RawValue>, name: &str| {
@@ -214,6 +215,8 @@ fn meta(raw: Option<&RawValue>, place: Place) -> Result<Meta, PublicationError> 
     meta.transient = boolean(transient, || place.field("meta.transient"))?;
     meta.broadcast_type = text(broadcast_type, "meta.broadcast_type")?;
     meta.traceparent = text(traceparent, "meta.traceparent")?;
+    // Nothing depends on it, so nothing fails because of it.
+    meta.tracestate = text(tracestate, "meta.tracestate").unwrap_or_default();
     Ok(meta)
 }
 

@@ -26,6 +26,8 @@ pub struct Meta {
     pub broadcast_type: Option<Box<str>>,
     /// W3C trace context of the publisher.
     pub traceparent: Option<Box<str>>,
+    /// What tracing systems add to that; passed on as it is.
+    pub tracestate: Option<Box<str>>,
 }
 
 impl Publication {
@@ -79,6 +81,10 @@ impl Meta {
             key(out, "traceparent");
             json::push_string(out, traceparent);
         }
+        if let Some(tracestate) = &self.tracestate {
+            key(out, "tracestate");
+            json::push_string(out, tracestate);
+        }
         if before == b"," {
             out.push(b'}');
         }
@@ -125,12 +131,14 @@ mod tests {
             transient: true,
             broadcast_type: Some("presence".into()),
             traceparent: Some("00-1-2-01".into()),
+            tracestate: Some("a=1".into()),
         };
         assert_eq!(
             json_of("1", full),
             concat!(
                 r#"{"stream":"chat/42","data":"1","meta":{"exclude_socket":"s\"1","#,
-                r#""transient":true,"broadcast_type":"presence","traceparent":"00-1-2-01"}}"#
+                r#""transient":true,"broadcast_type":"presence","traceparent":"00-1-2-01","#,
+                r#""tracestate":"a=1"}}"#
             )
         );
     }

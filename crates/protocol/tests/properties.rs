@@ -103,12 +103,13 @@ fn payload() -> impl Strategy<Value = Payload> {
 
 fn publication() -> impl Strategy<Value = Publication> {
     let boxed = || option::of(text().prop_map(String::into_boxed_str));
-    let meta = (boxed(), any::<bool>(), boxed(), boxed()).prop_map(
-        |(exclude_socket, transient, broadcast_type, traceparent)| Meta {
+    let meta = (boxed(), any::<bool>(), boxed(), boxed(), boxed()).prop_map(
+        |(exclude_socket, transient, broadcast_type, traceparent, tracestate)| Meta {
             exclude_socket,
             transient,
             broadcast_type,
             traceparent,
+            tracestate,
         },
     );
     (stream(), payload(), meta).prop_map(|(stream, data, meta)| Publication { stream, data, meta })

@@ -18,6 +18,8 @@ pub(crate) enum Method {
 pub(crate) struct Attempt<'a> {
     pub(crate) method: Method,
     pub(crate) sid: &'a HeaderValue,
+    /// The `traceparent` that goes with it.
+    pub(crate) trace: Option<&'a HeaderValue>,
     /// Encoded once, and shared by all attempts.
     pub(crate) body: &'a Bytes,
     /// When the whole call is over.

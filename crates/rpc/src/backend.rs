@@ -51,6 +51,8 @@ pub struct Backend {
     max_waiting: usize,
     /// A call's time in all.
     timeout: Duration,
+    /// See [`Options::trace`].
+    trace: fn() -> Option<HeaderValue>,
     /// Also with the hosts, which count how often they are left alone.
     counters: Arc<Counters>,
 }
@@ -157,11 +159,13 @@ impl Backend {
     async fn answer(&self, method: Method, sid: &str, body: &Bytes) -> Result<Bytes, CallError> {
         // The id may be a client's own and hold what no header can carry.
         let sid = HeaderValue::from_str(sid).map_err(|_| CallError::InvalidArgument)?;
+        let trace = (self.trace)();
         let progress = Progress::default();
         let deadline = Instant::now() + self.timeout;
         let attempt = Attempt {
             method,
             sid: &sid,
+            trace: trace.as_ref(),
             body,
             deadline,
             progress: &progress,

@@ -15,7 +15,7 @@ use std::{
 };
 
 use bytes::{Buf, BufMut, Bytes};
-use http::{Request, Response, Uri, uri::PathAndQuery};
+use http::{HeaderValue, Request, Response, Uri, uri::PathAndQuery};
 use hyper::{body::Incoming, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::{self, Instant};
@@ -99,6 +99,10 @@ impl Host {
         let sid = MetadataValue::<Ascii>::try_from(attempt.sid.as_bytes())
             .map_err(|_| Failure::Final(CallError::InvalidArgument))?;
         request.metadata_mut().insert("sid", sid);
+        let trace = attempt.trace.map(HeaderValue::as_bytes);
+        if let Some(Ok(trace)) = trace.map(MetadataValue::<Ascii>::try_from) {
+            request.metadata_mut().insert("traceparent", trace);
+        }
         request
             .metadata_mut()
             .insert("protov", MetadataValue::from_static("v1"));

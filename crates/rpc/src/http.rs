@@ -29,6 +29,7 @@ use crate::{
 const MAX_IDLE: Duration = Duration::from_secs(4);
 
 const SID: HeaderName = HeaderName::from_static("x-anycable-meta-sid");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const PROTOCOL: HeaderName = HeaderName::from_static("x-anycable-meta-protov");
 
 /// A host that is called over HTTP.
@@ -139,6 +140,9 @@ impl Host {
         *request.uri_mut() = path.clone().into();
         *request.headers_mut() = self.headers.clone();
         request.headers_mut().insert(SID, attempt.sid.clone());
+        if let Some(trace) = attempt.trace {
+            request.headers_mut().insert(TRACEPARENT, trace.clone());
+        }
         request
     }
 

@@ -2,6 +2,7 @@
 
 use std::{fmt, io, path::PathBuf, time::Duration};
 
+use http::HeaderValue;
 use secrecy::SecretString;
 use thiserror::Error;
 
@@ -28,6 +29,9 @@ pub struct Options {
     pub tls: Option<Tls>,
     /// Bytes an answer may have.
     pub max_answer_bytes: usize,
+    /// The W3C `traceparent` of what a call is made for, asked where the call
+    /// begins.
+    pub trace: fn() -> Option<HeaderValue>,
 }
 
 impl Default for Options {
@@ -41,6 +45,7 @@ impl Default for Options {
             secret: None,
             tls: None,
             max_answer_bytes: 4 * 1024 * 1024,
+            trace: || None,
         }
     }
 }

@@ -27,7 +27,8 @@ pub use poll::{Answer, Delivery, Frames, Poll};
 pub use rate::{Bucket, Rate};
 pub use registry::{Census, Registry, Source};
 pub use session::{
-    Attachment, CloseReason, Delivered, Departed, Due, Owner, Replay, Session, Shared, Stays,
+    AnswerId, Attachment, CloseReason, Delivered, Departed, Due, Fate, Owner, Replay, Session,
+    Shared, Stays, Watcher,
 };
 pub use subscriptions::{Begin, Place, Streams, Subscription};
 pub use time::Time;

@@ -1,6 +1,9 @@
 //! One request that waits for a session's outbox, and the answer it gets.
 
-use crate::{session::Session, time::Time};
+use crate::{
+    session::{AnswerId, Fate, Session},
+    time::Time,
+};
 use pollux_protocol::Frame;
 use smallvec::SmallVec;
 use std::{
@@ -97,6 +100,8 @@ pub struct Delivery {
     session: Arc<Session>,
     ticket: u32,
     open: bool,
+    /// The node's [`Watcher`](crate::Watcher) is to be told whether it left.
+    watched: bool,
     /// When its last byte reached the socket.
     flushed_at: Time,
 }
@@ -107,12 +112,23 @@ impl Delivery {
             session,
             ticket,
             open: true,
+            watched: false,
             flushed_at: Time::ZERO,
         }
     }
 
+    /// Has the node's [`Watcher`](crate::Watcher) told, once, whether the answer left. Returns
+    /// what it will be called there.
+    pub fn watch(&mut self) -> AnswerId {
+        self.watched = true;
+        (self.session.serial(), self.ticket)
+    }
+
     /// The last byte of the answer is in the socket.
     pub fn flushed(&mut self, now: Time) {
+        if std::mem::take(&mut self.watched) {
+            self.session.tell_watcher(self.ticket, Fate::Flushed);
+        }
         self.session.delivery_flushed(self.ticket, now);
         self.open = false;
         self.flushed_at = now;
@@ -141,6 +157,9 @@ impl Delivery {
 
 impl Drop for Delivery {
     fn drop(&mut self) {
+        if self.watched {
+            self.session.tell_watcher(self.ticket, Fate::Lost);
+        }
         if self.open {
             self.session.delivery_failed(self.ticket);
         }

@@ -32,6 +32,7 @@ use parking_lot::Mutex;
 use pollux_protocol::{Frame, Identifier, Position, StreamName};
 use std::{
     any::Any,
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -48,7 +49,28 @@ pub struct Shared {
     pub deadlines: Arc<Deadlines>,
     /// Their clients may come back for what they had.
     pub resumable: bool,
+    /// Is told what becomes of answers that are watched.
+    pub watcher: Option<Arc<dyn Watcher>>,
 }
+
+/// See [`Delivery::watch`].
+pub trait Watcher: fmt::Debug + Send + Sync {
+    /// What became of an answer is known.
+    fn note(&self, answer: AnswerId, fate: Fate);
+}
+
+/// What became of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It is in the socket.
+    Flushed,
+    /// It never will be.
+    Lost,
+}
+
+/// Names an answer on its node: its session's serial number, and which of the
+/// session's answers it is.
+pub type AnswerId = (u64, u32);
 
 /// One client. See the module's head.
 #[derive(Debug)]
@@ -373,6 +395,13 @@ impl Session {
         let waker = state.settled(self, now);
         drop(state);
         wake(waker);
+    }
+
+    /// Somebody wants to know what became of an answer.
+    pub(crate) fn tell_watcher(&self, ticket: u32, fate: Fate) {
+        if let Some(watcher) = &self.shared.watcher {
+            watcher.note((self.serial, ticket), fate);
+        }
     }
 
     pub(crate) fn delivery_confirmed(&self, ticket: u32) {

@@ -4,6 +4,7 @@
 //!   [`RedisCluster`] are several of them.
 //! * [`Backend`] is the application behind a node, which has its calls on record.
 //! * [`Tool`] is a command of the binary that runs until it is told to stop.
+//! * [`Collector`] takes the traces of nodes.
 //! * [`Nginx`] stands in front of nodes, with the bundled configuration.
 //! * [`Gate`] is a way between two processes that can be closed.
 //! * [`RedisClient`] publishes at speed and says what is certain about a command that failed.
@@ -19,6 +20,7 @@ mod backend;
 mod cable;
 mod certificates;
 mod chance;
+mod collector;
 mod continuity;
 mod events;
 pub mod frames;
@@ -42,6 +44,7 @@ pub use backend::{Backend, BackendBuilder, Call, Callers, Face, Kind, Trouble};
 pub use cable::{Cable, PROTOCOLS, Said};
 pub use certificates::Certificates;
 pub use chance::Chance;
+pub use collector::{Collector, Span};
 pub use continuity::{Continuity, Finding, Report};
 pub use events::{Event, EventStream};
 pub use gate::Gate;

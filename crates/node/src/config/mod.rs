@@ -8,7 +8,7 @@
 //!
 //! `spec` and `options` are the table, `value` reads and writes values, `secret_file` takes secrets from files, `cli`, `env` and `file`
 //! make layers of them, `health`, `sign` and `commands` are the sub-commands, `load` merges the layers into
-//! `settings`, `derived` says what follows from it, and `rules` what it must obey.
+//! `settings`, `derived` says what follows from it, `otlp` how traces are sent, and `rules` what it must obey.
 
 mod cli;
 mod commands;
@@ -21,6 +21,7 @@ mod kubernetes;
 mod layer;
 mod load;
 mod options;
+mod otlp;
 mod print;
 #[cfg(test)]
 mod reference;
@@ -42,7 +43,8 @@ pub use self::{
     health::{HealthQuestion, HealthRequest},
     load::{Action, Loaded},
     settings::{
-        Broker, Config, Console, DisconnectMode, LogFormat, LogLevel, PollOverflow, Secret,
+        Broker, Config, Console, DisconnectMode, LogFormat, LogLevel, OtlpProtocol, PollOverflow,
+        Secret,
     },
     sign::{SignRequest, SignedChannel},
 };

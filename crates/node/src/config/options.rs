@@ -5,7 +5,7 @@
 //! page up to date.
 
 use super::spec::{
-    Kind::{Bool, Bytes, Choice, List, Millis, Number, Port, Seconds, Secret, Text, Url},
+    Kind::{Bool, Bytes, Choice, List, Millis, Number, Port, Ratio, Seconds, Secret, Text, Url},
     OptionSpec,
     Section::{
         Broadcasting, Broker, Category, Limits, LongPolling, Mailbox, Operations, Redis, Room, Rpc,
@@ -1054,6 +1054,56 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         "text",
         "How log lines are written.",
     ),
+    row(
+        Operations,
+        "otlp_endpoint",
+        Url,
+        "",
+        "Where traces are sent, as OpenTelemetry's protocol has it: http or https, host and port; \
+         over HTTP the path is completed with /v1/traces. Empty: there are no traces.",
+    )
+    .variable(&["OTEL_EXPORTER_OTLP_ENDPOINT"]),
+    row(
+        Operations,
+        "otlp_protocol",
+        Choice(&["grpc", "http/protobuf"]),
+        "grpc",
+        "How traces are sent: collectors listen for gRPC on port 4317 and for HTTP on 4318.",
+    )
+    .variable(&["OTEL_EXPORTER_OTLP_PROTOCOL"]),
+    row(
+        Operations,
+        "otlp_headers",
+        Secret,
+        "",
+        "Headers that go with them, such as a key of the collector's: name=value, several \
+         separated by commas, values percent-encoded where needed. Absent or \"none\": none.",
+    )
+    .variable(&["OTEL_EXPORTER_OTLP_HEADERS"]),
+    row(
+        Operations,
+        "traces_sample_ratio",
+        Ratio,
+        "0.01",
+        "Share of the publications that are traced if their publisher has not decided it, by the \
+         traceparent it sends. 0: only those whose publisher says so. The same on all nodes.",
+    ),
+    row(
+        Operations,
+        "traces_stream_names",
+        Bool,
+        "false",
+        "Whether traces name the streams. Their names may be your users' data.",
+    ),
+    row(
+        Operations,
+        "service_name",
+        Text,
+        "",
+        "What the nodes are called in traces. Empty: service.name of OTEL_RESOURCE_ATTRIBUTES, \
+         else pollux.",
+    )
+    .variable(&["OTEL_SERVICE_NAME"]),
     row(
         Limits,
         "max_sessions",

@@ -99,6 +99,7 @@ fn line(option: &OptionSpec) -> String {
         Kind::Url => "URL".to_owned(),
         Kind::Bool => "switch".to_owned(),
         Kind::Number => "number".to_owned(),
+        Kind::Ratio => "ratio".to_owned(),
         Kind::Port => "port".to_owned(),
         Kind::Bytes => "bytes".to_owned(),
         Kind::Seconds => "seconds".to_owned(),

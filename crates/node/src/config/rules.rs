@@ -219,6 +219,7 @@ impl Config {
                 Rule::new(option, format!("is {path:?}, but {reason}"))
             })
             .collect();
+        broken.extend(self.broken_otlp());
         if self.category_max_timeout < CATEGORY_TIMEOUT_MIN {
             broken.push(Rule::new(
                 "category_max_timeout",
@@ -357,7 +358,7 @@ pub(super) struct Rule {
 }
 
 impl Rule {
-    const fn new(option: &'static str, reason: String) -> Self {
+    pub(super) const fn new(option: &'static str, reason: String) -> Self {
         Self { option, reason }
     }
 

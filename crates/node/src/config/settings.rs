@@ -344,6 +344,20 @@ pub struct Config {
     pub debug: bool,
     /// How log lines are written.
     pub log_format: LogFormat,
+    /// Where traces are sent; absent means that there are none.
+    #[serde(deserialize_with = "secret_or_absent")]
+    pub otlp_endpoint: Option<SecretString>,
+    /// How they are sent.
+    pub otlp_protocol: OtlpProtocol,
+    /// Headers that go with them: `name=value`, separated by commas.
+    pub otlp_headers: Secret,
+    /// Share of the publications that are traced without being asked to.
+    pub traces_sample_ratio: f64,
+    /// Whether traces name streams.
+    pub traces_stream_names: bool,
+    /// What the nodes are called in traces.
+    #[serde(deserialize_with = "text_or_absent")]
+    pub service_name: Option<String>,
 
     /// Sessions held at once; 0 means no limit.
     pub max_sessions: usize,
@@ -507,6 +521,17 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+/// How traces are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum OtlpProtocol {
+    /// gRPC.
+    #[serde(rename = "grpc")]
+    Grpc,
+    /// Protocol buffers over HTTP/1.1.
+    #[serde(rename = "http/protobuf")]
+    Http,
 }
 
 fn millis<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {

@@ -96,6 +96,8 @@ pub(super) enum Kind {
     Bool,
     /// A whole number.
     Number,
+    /// A part of the whole, from 0 to 1.
+    Ratio,
     /// A TCP port.
     Port,
     /// A size; a bare number is bytes.
@@ -130,6 +132,7 @@ impl Kind {
             Self::Url => "URL",
             Self::Bool => "BOOL",
             Self::Number => "NUMBER",
+            Self::Ratio => "RATIO",
             Self::Port => "PORT",
             Self::Bytes => "BYTES",
             Self::Seconds => "SECONDS",
@@ -147,6 +150,7 @@ impl fmt::Display for Kind {
             Self::Text | Self::Secret | Self::Url => f.write_str("text"),
             Self::Bool => f.write_str("true or false"),
             Self::Number => f.write_str("a whole number, 0 or more"),
+            Self::Ratio => f.write_str("a number from 0 to 1, such as 0.01"),
             Self::Port => f.write_str("a port, 0 to 65535"),
             Self::Bytes => f.write_str("a number of bytes such as 65536, 64KiB or 1MiB"),
             Self::Seconds => f.write_str("seconds such as 15, 0.5, 15s or 500ms"),

@@ -25,6 +25,7 @@ pub(super) fn parse(kind: Kind, text: &str) -> Option<Value> {
         Kind::Text | Kind::Secret | Kind::Url => Some(Value::from(text)),
         Kind::Bool => boolean(text.trim()).map(Value::from),
         Kind::Number => whole(text.trim(), NUMBER_MAX).map(Value::from),
+        Kind::Ratio => ratio(text.trim()).map(Value::from),
         Kind::Port => whole(text.trim(), u16::MAX.into()).map(Value::from),
         Kind::Bytes => bytes(text.trim()).map(Value::from),
         Kind::Seconds => millis(text.trim(), SECOND_MS).map(Value::from),
@@ -42,9 +43,10 @@ pub(super) fn normalise(kind: Kind, value: &Value) -> Option<Value> {
     match (kind, value) {
         (_, Value::String(_, text)) => parse(kind, text),
         (Kind::Bool, Value::Bool(_, flag)) => Some(Value::from(*flag)),
-        (Kind::Number | Kind::Port | Kind::Bytes | Kind::Seconds | Kind::Millis, _) => {
-            parse(kind, &number_text(value)?)
-        }
+        (
+            Kind::Number | Kind::Ratio | Kind::Port | Kind::Bytes | Kind::Seconds | Kind::Millis,
+            _,
+        ) => parse(kind, &number_text(value)?),
         (Kind::List, Value::Array(_, items)) => {
             let items: Option<Vec<_>> = items
                 .iter()
@@ -61,6 +63,7 @@ pub(super) fn toml(kind: Kind, value: &Value) -> String {
     match value {
         Value::String(_, text) => quote(text),
         Value::Bool(_, flag) => flag.to_string(),
+        Value::Num(_, num) if kind == Kind::Ratio => num.to_f64().unwrap_or_default().to_string(),
         Value::Num(_, num) => {
             let number = num.to_u128().unwrap_or_default();
             match kind {
@@ -131,6 +134,15 @@ fn whole(text: &str, max: u64) -> Option<u64> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     let number = digits.then(|| text.parse().ok()).flatten()?;
     (number <= max).then_some(number)
+}
+
+fn ratio(text: &str) -> Option<f64> {
+    // Neither a sign nor an exponent, nor `inf` and `nan`.
+    let is_plain = text
+        .bytes()
+        .all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let ratio = is_plain.then(|| text.parse::<f64>().ok()).flatten()?;
+    (ratio <= 1.0).then_some(ratio)
 }
 
 fn bytes(text: &str) -> Option<u64> {

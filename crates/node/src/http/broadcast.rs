@@ -4,7 +4,7 @@ use super::{
     body::AnswerBody,
     problem::{Problem, too_many_publications},
 };
-use crate::{auth::BearerKey, limits::Entrance, runtime::Runtime};
+use crate::{auth::BearerKey, limits::Entrance, runtime::Runtime, telemetry::traces::adopt};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
@@ -81,7 +81,8 @@ impl BroadcastDoor {
         self.admit(headers).map_err(|refusal| *refusal)?;
         let body = self.read(body).await?;
         match Inbound::parse(&body) {
-            Ok(inbound) => {
+            Ok(mut inbound) => {
+                self.adopt_trace(headers, &mut inbound);
                 let number = match &inbound {
                     Inbound::Publications(publications) => publications.len(),
                     Inbound::Disconnect(_) => 1,
@@ -167,6 +168,15 @@ impl BroadcastDoor {
             Err(_) => {
                 let problem = Problem::because("body", "the body ended too early");
                 Err(problem.answer(StatusCode::UNPROCESSABLE_ENTITY))
+            }
+        }
+    }
+
+    /// Publications that say nothing of a trace are part of the request's.
+    fn adopt_trace(&self, headers: &HeaderMap, inbound: &mut Inbound) {
+        if let (Some(_), Inbound::Publications(publications)) = (&self.runtime.traces, inbound) {
+            for publication in publications {
+                adopt(headers, &mut publication.meta);
             }
         }
     }

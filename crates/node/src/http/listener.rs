@@ -4,7 +4,7 @@
 //! their own, wait in one: so they have the hub's fan-out, the outbox's bounds
 //! and the node's drain like everybody else.
 
-use crate::{auth::Client, runtime::Runtime};
+use crate::{auth::Client, runtime::Runtime, telemetry::traces::Way};
 use pollux_broker::BrokerError;
 use pollux_protocol::{Identifier, Position, StreamName};
 use pollux_session::{Answer, Begin, Frames, Poll as Parked, Replay, Session, Source, Time};
@@ -135,6 +135,9 @@ impl Listener {
                 mut delivery,
                 ..
             } => {
+                if let Some(traces) = &self.runtime.traces {
+                    traces.answer(&frames, &mut delivery, Way::Listener);
+                }
                 delivery.flushed(clock.now());
                 delivery.confirm();
                 if self.session.is_over() {

@@ -21,6 +21,7 @@ use pollux_broker::{Group, Keep, Offer, Offered};
 use pollux_protocol::{Meta, Publication, StreamName};
 use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
+use tracing::Instrument as _;
 
 /// Messages kept beyond those that wait: what is on its way to a poll may come
 /// back.
@@ -179,7 +180,7 @@ impl MailboxDoor {
             .ok_or_else(|| self.too_large())?;
         let noted = self.runtime.note_publications(Entrance::Mailbox, 1);
         noted.map_err(|wait| Box::new(too_many_publications(wait)))?;
-        let publication = Publication {
+        let mut publication = Publication {
             stream,
             data,
             meta: Meta::default(),
@@ -188,7 +189,9 @@ impl MailboxDoor {
             keep: Some(self.config.keep()),
             capacity: Some((Group::Mailbox, self.config.capacity)),
         };
-        match self.runtime.broker.offer(publication, offer).await {
+        let span = self.runtime.trace(&mut publication);
+        let offered = self.runtime.broker.offer(publication, offer);
+        match offered.instrument(span).await {
             Ok(Offered::Accepted(_)) => {
                 self.runtime.metrics.publications.inc();
                 Ok(())

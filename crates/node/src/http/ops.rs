@@ -66,6 +66,9 @@ pub(super) fn metrics(runtime: &Runtime, more: &str) -> Response<AnswerBody> {
         .memory_limit
         .set(i64::try_from(crate::telemetry::memory::limit()).unwrap_or(i64::MAX));
     metrics.show_broker(&runtime.broker.stats());
+    if let Some(traces) = &runtime.traces {
+        metrics.show_traces(traces.numbers());
+    }
     if let Some(application) = &runtime.application {
         metrics.show_backend(&application.backend.tallies(), application.farewells.len());
     }

@@ -7,7 +7,7 @@ use crate::{
     config::{Config, PollOverflow},
     proxies::TrustedProxies,
     runtime::voice,
-    telemetry::Throttle,
+    telemetry::{Throttle, traces},
 };
 use base64::Engine as _;
 use pollux_broker::{
@@ -118,6 +118,7 @@ pub(super) fn start_application(
         secret: config.rpc_key().map(SecretString::from),
         tls: (speaks_http || config.rpc_enable_tls).then_some(tls),
         max_answer_bytes: config.rpc_max_call_recv_size,
+        trace: traces::current,
     })?;
     Ok(Some(Arc::new(Application {
         backend,
@@ -159,7 +160,7 @@ pub(super) fn poll_config(config: &Config) -> PollConfig {
     }
 }
 
-pub(super) fn random_node_id() -> Result<String, BrokerError> {
+pub(crate) fn random_node_id() -> Result<String, BrokerError> {
     let mut random = [0; 6];
     getrandom::fill(&mut random).map_err(|error| BrokerError::Unavailable(error.to_string()))?;
     Ok(base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(random))

@@ -1,6 +1,7 @@
 //! What the broker tells, told on to the sessions.
 
 use super::{Runtime, voice};
+use crate::telemetry::traces::Traced;
 use pollux_broker::{Event, Events};
 use pollux_protocol::{
     DisconnectReason, Frame, Position, Publication, RemoteDisconnect, StreamName,
@@ -9,7 +10,7 @@ use pollux_protocol::{
 use pollux_session::{Delivered, Session, Token};
 use std::sync::Arc;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{Instrument as _, Span, info, warn};
 
 /// Sessions served before other tasks get a turn: enough to amortise it, few
 /// enough that the first of ten thousand polls is answered while the last has
@@ -40,7 +41,13 @@ impl Runtime {
                     late,
                 } => {
                     let placed = position.as_ref().map(|position| (position, time));
-                    self.fan_out(&publication, placed, received, late).await;
+                    let traced = self.trace_fan_out(&publication, received, late);
+                    let span = traced
+                        .as_ref()
+                        .map_or_else(Span::none, |traced| traced.span.clone());
+                    self.fan_out(&publication, placed, received, late, traced.as_ref())
+                        .instrument(span)
+                        .await;
                 }
                 Event::Back(stream) => self.wake_readers(&stream),
                 Event::Disconnect(command) => self.close_remotely(&command),
@@ -84,6 +91,19 @@ impl Runtime {
         }
     }
 
+    /// The trace of a fan-out. Where nobody listens there is none.
+    fn trace_fan_out(
+        &self,
+        publication: &Publication,
+        received: Instant,
+        late: bool,
+    ) -> Option<Traced> {
+        let traces = self.traces.as_ref()?;
+        self.hub
+            .has_subscribers(&publication.stream)
+            .then(|| traces.fan_out(publication, received, late))?
+    }
+
     /// Gives a publication to every session that listens to its stream. The
     /// frame is encoded once for each identifier and shared.
     async fn fan_out(
@@ -92,6 +112,7 @@ impl Runtime {
         placed: Option<(&Position, u64)>,
         received: Instant,
         late: bool,
+        traced: Option<&Traced>,
     ) {
         let size = publication.data.as_bytes().len();
         if size > self.max_publication_size {
@@ -118,8 +139,17 @@ impl Runtime {
         if !subscribers.is_empty() {
             self.note_presence(publication);
         }
+        if let Some(traced) = traced {
+            let sessions = subscribers.iter().map(|(_, sessions)| sessions.len()).sum();
+            traced.count(sessions, subscribers.len());
+        }
         for (identifier, sessions) in subscribers {
             let frame = voice::frame(&identifier, publication, placed);
+            if let (Some(traced), Some(traces)) = (traced, &self.traces)
+                && identifier.as_str() != voice::READER
+            {
+                traces.follow(&frame, &traced.origin);
+            }
             let mut chunks = sessions.chunks(CHUNK).peekable();
             while let Some(chunk) = chunks.next() {
                 for session in chunk {

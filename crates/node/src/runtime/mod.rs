@@ -21,7 +21,7 @@ use crate::{
     limits::{Entrance, PublishLimit, Strangers},
     proxies::TrustedProxies,
     route::Route,
-    telemetry::{Metrics, Throttle},
+    telemetry::{Metrics, Throttle, Traces},
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use pollux_broker::Broker;
@@ -38,6 +38,7 @@ use std::{
     time::Duration,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{Instrument as _, Span};
 
 /// Log lines that clients can cause.
 #[derive(Debug, Default)]
@@ -98,6 +99,8 @@ pub(crate) struct Runtime {
     pub(crate) trusted_proxies: TrustedProxies,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) throttles: Throttles,
+    /// Where publications' ways are noted, if anywhere.
+    pub(crate) traces: Option<Traces>,
     /// Sessions the node may hold; zero for as many as come.
     pub(crate) max_sessions: usize,
     /// Those of one client's address; zero for as many as come.
@@ -144,6 +147,7 @@ pub(crate) struct Parts {
     pub(crate) application: Option<Arc<Application>>,
     pub(crate) trusted_proxies: TrustedProxies,
     pub(crate) metrics: Metrics,
+    pub(crate) traces: Option<Traces>,
 }
 
 /// A session that was just opened, and the secret its client needs to poll it.
@@ -155,9 +159,11 @@ pub(crate) struct Opened {
 
 impl Runtime {
     pub(crate) fn new(parts: Parts) -> Arc<Self> {
+        let watcher = parts.traces.as_ref().map(Traces::watcher);
         let shared = Arc::new(Shared {
             config: parts.poll,
             resumable: true,
+            watcher: watcher.clone(),
             ..Shared::default()
         });
         let streaming = Arc::new(Shared {
@@ -172,11 +178,13 @@ impl Runtime {
             },
             deadlines: Arc::clone(&shared.deadlines),
             resumable: true,
+            watcher: watcher.clone(),
         });
         let passing = Arc::new(Shared {
             config: streaming.config,
             deadlines: Arc::clone(&shared.deadlines),
             resumable: false,
+            watcher,
         });
         Arc::new(Self {
             clock: Clock::start(),
@@ -201,6 +209,7 @@ impl Runtime {
             trusted_proxies: parts.trusted_proxies,
             metrics: Arc::new(parts.metrics),
             throttles: Throttles::default(),
+            traces: parts.traces,
             max_sessions: parts.max_sessions,
             max_sessions_per_address: parts.max_sessions_per_address,
             publish_limit: parts.publish_limit,
@@ -398,11 +407,25 @@ impl Runtime {
     /// Publishes through the broker.
     pub(crate) async fn publish(
         &self,
-        publication: Publication,
+        mut publication: Publication,
     ) -> Result<(), pollux_broker::BrokerError> {
-        self.broker.publish(publication).await?;
+        let span = self.trace(&mut publication);
+        let published = self.broker.publish(publication).instrument(span.clone());
+        if let Err(error) = published.await {
+            span.record("otel.status_code", "error");
+            return Err(error);
+        }
         self.metrics.publications.inc();
         Ok(())
+    }
+
+    /// The span of a publication's way to the broker, which it takes with it;
+    /// disabled if it is not traced.
+    pub(crate) fn trace(&self, publication: &mut Publication) -> Span {
+        match &self.traces {
+            Some(traces) => traces.publish(publication),
+            None => Span::none(),
+        }
     }
 
     /// Sends a remote command through the broker.

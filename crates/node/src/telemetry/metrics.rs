@@ -94,6 +94,9 @@ pub(crate) struct Metrics {
     pub(crate) category_events: IntCounter,
     pub(crate) category_publications: IntCounter,
     pub(crate) category_waiting: IntGauge,
+    spans: IntCounter,
+    spans_sent: IntCounter,
+    spans_lost: IntCounter,
     pub(crate) publish_to_answer: Histogram,
     pub(crate) frames_per_answer: Histogram,
 }
@@ -314,6 +317,12 @@ impl Metrics {
                 "Publications to a category through its own door",
             )?,
             category_waiting: make.gauge("category_waiting", "Polls of a category that wait")?,
+            spans: make.counter("trace_spans_total", "Spans of traces that ended here")?,
+            spans_sent: make.counter("trace_spans_sent_total", "Spans that a collector took")?,
+            spans_lost: make.counter(
+                "trace_spans_lost_total",
+                "Spans that the collector did not take",
+            )?,
             publish_to_answer: make.histogram(
                 "publish_to_answer_seconds",
                 "From a publication's arrival here to the answer that carries it",
@@ -367,6 +376,13 @@ impl Metrics {
         ] {
             raise(counter, total);
         }
+    }
+
+    /// Takes over how many spans were sent and how many could not be.
+    pub(crate) fn show_traces(&self, [ended, sent, lost]: [u64; 3]) {
+        raise(&self.spans, ended);
+        raise(&self.spans_sent, sent);
+        raise(&self.spans_lost, lost);
     }
 
     /// The page in Prometheus's text format.

@@ -1,9 +1,11 @@
-//! What operators see: logs and metrics.
+//! What operators see: logs, metrics and traces.
 
 pub(crate) mod logs;
 pub(crate) mod memory;
 pub(crate) mod metrics;
 mod throttle;
+pub(crate) mod traces;
 
 pub(crate) use metrics::Metrics;
 pub(crate) use throttle::Throttle;
+pub(crate) use traces::Traces;

@@ -51,6 +51,10 @@ fn meta_is_read_and_unknown_keys_are_ignored() {
     assert!(publication.meta.transient);
     assert_eq!(publication.meta.broadcast_type.as_deref(), Some("presence"));
     assert_eq!(publication.meta.traceparent.as_deref(), Some("00-x"));
+    let state = r#"{"stream":"a","data":"1","meta":{"tracestate":"a=1"}}"#;
+    assert_eq!(one(state).meta.tracestate.as_deref(), Some("a=1"));
+    let no_text = r#"{"stream":"a","data":"1","meta":{"tracestate":1}}"#;
+    assert_eq!(one(no_text).meta, Meta::default());
     let nulls = r#"{"stream":"a","data":"1","meta":{"exclude_socket":null,"transient":null}}"#;
     assert_eq!(one(nulls).meta, Meta::default());
     assert_eq!(

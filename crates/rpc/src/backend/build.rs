@@ -53,6 +53,7 @@ pub(super) fn backend(options: Options) -> Result<Backend, OptionsError> {
         waiting: 0.into(),
         max_waiting: options.max_waiting,
         timeout: options.command_timeout,
+        trace: options.trace,
         counters,
     })
 }

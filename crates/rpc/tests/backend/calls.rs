@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering::SeqCst;
 
 use futures_util::future::join_all;
+use http::HeaderValue;
 use pollux_rpc::{
     Backend, CallError,
     call::{Command, Connect, Disconnect, Env, Status, Verb},
@@ -43,6 +44,24 @@ async fn all_three(backend: &Backend) {
     call(backend).await.unwrap();
     backend.command("s-2", command()).await.unwrap();
     backend.disconnect("s-3", disconnect()).await.unwrap();
+}
+
+#[tokio::test]
+async fn calls_say_which_trace_they_are_part_of() {
+    const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    for transport in [Http, Grpc] {
+        let server = Server::start(transport, &App::new([])).await;
+        let mut options = options([server.host(transport)]);
+        call(&backend(options.clone())).await.unwrap();
+        options.trace = || Some(HeaderValue::from_static(TRACE));
+        call(&backend(options)).await.unwrap();
+        let seen = server.app.seen.lock();
+        let traces: Vec<_> = seen
+            .iter()
+            .map(|seen| seen.headers.get("traceparent"))
+            .collect();
+        assert_eq!(traces, [None, Some(&HeaderValue::from_static(TRACE))]);
+    }
 }
 
 #[tokio::test]

@@ -20,6 +20,7 @@ use std::{
 mod endings;
 mod polls;
 mod subscriptions;
+mod watched;
 
 const FLUSH: Duration = Duration::from_millis(500);
 const INTERVAL: Duration = Duration::from_secs(15);
@@ -49,10 +50,14 @@ struct World {
 
 impl World {
     fn new(config: PollConfig) -> Self {
-        let shared = Arc::new(Shared {
+        Self::with(Shared {
             config,
             ..Shared::default()
-        });
+        })
+    }
+
+    fn with(shared: Shared) -> Self {
+        let shared = Arc::new(shared);
         let now = Time::from_origin(Duration::from_secs(10));
         let token = Token::from_random(7);
         let session = Session::new(1, token, token, Owner::default(), Arc::clone(&shared), now);

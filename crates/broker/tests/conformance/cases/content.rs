@@ -156,6 +156,7 @@ pub(crate) async fn what_was_asked_for_comes_along(world: impl World) -> Result<
             transient: false,
             broadcast_type: Some("présence".into()),
             traceparent: Some(traceparent.into()),
+            tracestate: Some("rojo=00f067aa0ba902b7,congo=t61rcWkgMzE".into()),
         },
         ..publication("a", "1")?
     };

@@ -12,7 +12,7 @@ use pollux_protocol::{
     category::{Event, PublishRequest},
 };
 use tokio::time::timeout;
-use tracing::warn;
+use tracing::{Instrument as _, warn};
 
 impl Category {
     /// Publishes what a request asks for.
@@ -76,7 +76,7 @@ impl Category {
         stream: StreamName,
         data: Payload,
     ) -> Result<Option<Position>, BrokerError> {
-        let publication = Publication {
+        let mut publication = Publication {
             stream,
             data,
             meta: Meta::default(),
@@ -85,14 +85,18 @@ impl Category {
             keep: Some(self.keep),
             capacity: None,
         };
+        let span = self.runtime.trace(&mut publication);
         let broker = &self.runtime.broker;
-        match broker.offer(publication.clone(), offer).await {
-            Ok(Offered::Accepted(position)) => Ok(position),
-            Ok(Offered::Full) => Ok(None),
-            // A broker that keeps as much of every stream.
-            Err(BrokerError::Unsupported) => broker.publish(publication).await,
-            Err(error) => Err(error),
-        }
+        let offer = async {
+            match broker.offer(publication.clone(), offer).await {
+                Ok(Offered::Accepted(position)) => Ok(position),
+                Ok(Offered::Full) => Ok(None),
+                // A broker that keeps as much of every stream.
+                Err(BrokerError::Unsupported) => broker.publish(publication).await,
+                Err(error) => Err(error),
+            }
+        };
+        offer.instrument(span).await
     }
 
     fn refused(&self, error: &BrokerError) -> Refusal {

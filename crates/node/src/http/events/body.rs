@@ -1,6 +1,6 @@
 //! The body of an event stream.
 
-use crate::{runtime::Runtime, socket::Pings};
+use crate::{runtime::Runtime, socket::Pings, telemetry::traces::Way};
 use bytes::Bytes;
 use http_body::{Body, Frame as BodyFrame};
 use pollux_protocol::{DisconnectReason, Frame, action_cable::reply, sse::EventWriter};
@@ -122,6 +122,9 @@ impl EventBody {
                 mut delivery,
                 ..
             } => {
+                if let Some(traces) = &self.runtime.traces {
+                    traces.answer(&frames, &mut delivery, Way::EventStream);
+                }
                 for frame in &frames {
                     self.writer.push(frame, &mut events);
                 }
