@@ -52,6 +52,8 @@ func shape(t *testing.T, one option) map[string]any {
 		return map[string]any{"type": "boolean"}
 	case "number":
 		return map[string]any{"type": "integer", "minimum": 0}
+	case "ratio":
+		return map[string]any{"type": "number", "minimum": 0, "maximum": 1}
 	case "port":
 		return map[string]any{"type": "integer", "minimum": 0, "maximum": 65535}
 	case "bytes":
