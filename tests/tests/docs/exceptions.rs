@@ -148,7 +148,13 @@ const ALL: &[(&str, Blocks)] = &[
         "docs/migrate-from-golongpoll.md",
         &[("curl 'http", Listens)],
     ),
-    ("docs/operate.md", &[("sudo install", ROOT)]),
+    (
+        "docs/operate.md",
+        &[
+            ("docker run --rm -e JAEGER", DOCKER),
+            ("sudo install", ROOT),
+        ],
+    ),
     (
         "docs/performance.md",
         &[
