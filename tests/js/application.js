@@ -1,7 +1,12 @@
-// An application behind a node: a small chat that answers the node's calls over HTTP.
+// An application behind a node: a small chat that answers the node's calls, over HTTP or gRPC.
 
 import { once } from "node:events";
 import { createServer } from "node:http";
+import { fileURLToPath } from "node:url";
+import * as grpc from "@grpc/grpc-js";
+import { loadSync } from "@grpc/proto-loader";
+
+const PROTO = fileURLToPath(new URL("../../crates/rpc/proto/rpc.proto", import.meta.url));
 
 /** What each call may consist of; the strictest of the known backends refuses everything else. */
 const FIELDS = {
@@ -12,8 +17,8 @@ const FIELDS = {
 const ENV_FIELDS = ["url", "headers", "cstate", "istate"];
 
 /** Starts a chat that ends with the test `t`. */
-export async function startApplication(t) {
-  const application = new Application();
+export async function startApplication(t, Kind = HttpApplication) {
+  const application = new Kind();
   await application.listen();
   t.after(() => application.close());
   return application;
@@ -24,6 +29,20 @@ class Application {
   calls = [];
   /** What the node did that the protocol does not allow. */
   complaints = [];
+
+  of(kind) {
+    return this.calls.filter((call) => call.kind === kind);
+  }
+
+  /** The answer to a call that was understood. */
+  decide(kind, sid, body) {
+    this.calls.push({ kind, sid, body });
+    return DECISIONS[kind](body, sid);
+  }
+}
+
+/** The chat over HTTP, as Laravel and serverless functions serve it. */
+export class HttpApplication extends Application {
   #server = createServer((request, response) => {
     this.#answer(request).then(({ status, answer }) => {
       response.writeHead(status, { "Content-Type": "application/json" });
@@ -44,10 +63,6 @@ class Application {
     return `http://127.0.0.1:${this.#server.address().port}/_anycable`;
   }
 
-  of(kind) {
-    return this.calls.filter((call) => call.kind === kind);
-  }
-
   async close() {
     this.#server.close();
     this.#server.closeAllConnections();
@@ -66,8 +81,47 @@ class Application {
       throw new Error(`${request.method} ${request.url} ${text}`);
     }
     const kind = body.command ?? request.url.split("/").pop();
-    this.calls.push({ kind, sid, body });
-    return { status: 200, answer: DECISIONS[kind](body, sid) };
+    return { status: 200, answer: this.decide(kind, sid, body) };
+  }
+}
+
+/** The chat over gRPC, as Rails serves it. */
+export class GrpcApplication extends Application {
+  #server = new grpc.Server();
+  #port;
+
+  async listen() {
+    const { anycable } = grpc.loadPackageDefinition(loadSync(PROTO, { keepCase: true }));
+    this.#server.addService(anycable.RPC.service, {
+      Connect: (call, answer) => this.#answer(call, answer, "connect"),
+      Command: (call, answer) => this.#answer(call, answer, call.request.command),
+      Disconnect: (call, answer) => this.#answer(call, answer, "disconnect"),
+    });
+    const credentials = grpc.ServerCredentials.createInsecure();
+    this.#port = await new Promise((resolve, reject) => {
+      this.#server.bindAsync("127.0.0.1:0", credentials, (error, port) => (error ? reject(error) : resolve(port)));
+    });
+  }
+
+  /** What a node's `--rpc_host` takes. */
+  get url() {
+    return `127.0.0.1:${this.#port}`;
+  }
+
+  async close() {
+    this.#server.forceShutdown();
+  }
+
+  #answer({ request, metadata }, answer, kind) {
+    const [sid] = metadata.get("sid");
+    const [version] = metadata.get("protov");
+    try {
+      if (version !== "v1" || !sid) throw new Error(`${kind} of version ${version} for ${sid}`);
+      answer(null, this.decide(kind, sid, request));
+    } catch (error) {
+      this.complaints.push(String(error));
+      answer({ code: grpc.status.INVALID_ARGUMENT, message: String(error) });
+    }
   }
 }
 

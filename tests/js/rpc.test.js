@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { Channel, createCable } from "@anycable/core";
 import WebSocket from "ws";
 import { LongPollingTransport } from "../../clients/js/index.js";
-import { startApplication } from "./application.js";
+import { GrpcApplication, HttpApplication, startApplication } from "./application.js";
 import { createClient } from "./client.js";
 import { eventually, within } from "./eventually.js";
 import { freePort, startNode } from "./node.js";
@@ -58,8 +58,10 @@ const CLIENTS = {
   },
 };
 
-async function start(t, ...args) {
-  const application = await startApplication(t);
+const FACES = { HTTP: HttpApplication, gRPC: GrpcApplication };
+
+async function start(t, face, ...args) {
+  const application = await startApplication(t, FACES[face]);
   const node = await startNode(t, [
     "--rpc_host", application.url,
     "--broadcast_key", "none", "--http_broadcast_port", String(await freePort()),
@@ -84,9 +86,10 @@ function token(user, lives) {
   return `${text}.${createHmac("sha256", SECRET).update(text).digest("base64url")}`;
 }
 
-for (const [name, connect] of Object.entries(CLIENTS)) {
+for (const [name, connect, face] of Object.entries(CLIENTS)
+  .flatMap(([client, connect]) => Object.keys(FACES).map((face) => [`${client}, over ${face}`, connect, face]))) {
   test(`a user connects, subscribes, speaks, hears, and is sent away: ${name}`, async (t) => {
-    const { node, application } = await start(t);
+    const { node, application } = await start(t, face);
     const cable = connect(t, node, "ann");
     const { channel, messages } = join(cable, "1");
     await within(5_000, "a subscription", channel.ensureSubscribed());
@@ -116,7 +119,7 @@ for (const [name, connect] of Object.entries(CLIENTS)) {
   });
 
   test(`who is refused stays away, and what is rejected is known: ${name}`, async (t) => {
-    const { node, application } = await start(t);
+    const { node, application } = await start(t, face);
     const refused = connect(t, node, "mallory");
     await assert.rejects(within(5_000, "an answer", refused.connect()), { reason: "unauthorized" });
     const cable = connect(t, node, "ann");
@@ -131,7 +134,7 @@ for (const [name, connect] of Object.entries(CLIENTS)) {
   });
 
   test(`channels live on with a newer token: ${name}`, async (t) => {
-    const { node, application } = await start(t, "--jwt_secret", SECRET);
+    const { node, application } = await start(t, face, "--jwt_secret", SECRET);
     let fetched = 0;
     const cable = connect(t, node, undefined, {
       auth: { token: token("ann", 2) },
@@ -156,7 +159,7 @@ for (const [name, connect] of Object.entries(CLIENTS)) {
 
   test(`a node is started again, and everybody is back in their rooms: ${name}`, async (t) => {
     const port = await freePort();
-    const application = await startApplication(t);
+    const application = await startApplication(t, FACES[face]);
     const args = [
       "--rpc_host", application.url,
       "--broadcast_key", "none", "--http_broadcast_port", String(await freePort()),
@@ -176,7 +179,7 @@ for (const [name, connect] of Object.entries(CLIENTS)) {
 }
 
 test("whoever may whisper is the application's to say", async (t) => {
-  const { node } = await start(t);
+  const { node } = await start(t, "HTTP");
   const [ann, bea] = ["ann", "bea"].map((user) => join(overSocket(EXTENDED)(t, node, user), "1"));
   for (const { channel } of [ann, bea]) await within(5_000, "a subscription", channel.ensureSubscribed());
   await ann.channel.whisper({ text: "psst" });
@@ -197,7 +200,7 @@ async function railsConsumer(t, node, user) {
 }
 
 test("Rails' client subscribes, speaks, is rejected, and unsubscribes", async (t) => {
-  const { node, application } = await start(t);
+  const { node, application } = await start(t, "HTTP");
   const consumer = await railsConsumer(t, node, "ann");
   const seen = { connected: 0, rejected: 0, messages: [] };
   const chat = consumer.subscriptions.create({ channel: "ChatChannel", room: "1" }, {
@@ -218,7 +221,7 @@ test("Rails' client subscribes, speaks, is rejected, and unsubscribes", async (t
 });
 
 test("Rails' client is refused and stays away", async (t) => {
-  const { node, application } = await start(t);
+  const { node, application } = await start(t, "HTTP");
   const consumer = await railsConsumer(t, node, "mallory");
   consumer.connect();
   await eventually("a refusal", () => application.of("connect").length === 1);
