@@ -1,7 +1,10 @@
 //! Nodes are replaced one after the other while everybody publishes.
 
 use anyhow::Result;
-use pollux_testkit::{Client, Door, Nginx, Node, NodeBuilder, PATIENCE, Redis, Server, Traffic};
+use pollux_testkit::{
+    Cable, Client, Door, Nginx, Node, NodeBuilder, PATIENCE, Redis, Server, Traffic, frames,
+};
+use serde_json::{Value, json};
 use std::time::Duration;
 
 const STREAMS: [&str; 3] = ["a", "b", "c"];
@@ -80,4 +83,34 @@ async fn all_of_them_together() -> Result<()> {
         Client::EventStream,
     ];
     roll(&clients.map(|client| (client, 6))).await
+}
+
+/// It has no way to ask for what it missed; but what it gets is in order, and once.
+#[tokio::test]
+async fn base_sockets_miss_only_what_came_while_they_were_away() -> Result<()> {
+    let redis = Redis::spawn().await?;
+    let mut one = builder(&redis).spawn_ready().await?;
+    let two = builder(&redis).spawn_ready().await?;
+    let news = frames::public("news");
+    let mut cable = Cable::open_at(one.address(), "/cable", "actioncable-v1-json").await?;
+    cable.subscribe(&news).await?;
+    for number in 1..=3 {
+        two.publish("news", &json!(number)).await?;
+    }
+    let mut seen = cable.messages(3).await?;
+    one.ask_to_stop()?;
+    let (last, code, reason) = cable.ending().await?;
+    let farewell = json!({"type": "disconnect", "reason": "server_restart", "reconnect": true});
+    assert_eq!(last, [farewell]);
+    assert_eq!((code, reason.as_str()), (1001, "Server restart"));
+    two.publish("news", &json!("missed")).await?;
+    let mut cable = Cable::open_at(two.address(), "/cable", "actioncable-v1-json").await?;
+    cable.subscribe(&news).await?;
+    for number in 4..=6 {
+        two.publish("news", &json!(number)).await?;
+    }
+    seen.extend(cable.messages(3).await?);
+    assert_eq!(seen, (1..=6).map(Value::from).collect::<Vec<_>>());
+    assert_eq!(one.wait(PATIENCE).await?.code(), Some(0));
+    Ok(())
 }
