@@ -212,7 +212,11 @@ async fn the_api_asks_for_its_key() -> Result<()> {
         let asked = Request::get(unknown).header("Authorization", &bearer);
         assert_eq!(node.ask(&asked).await?.status, 404, "{unknown}");
     }
-    let without = Node::builder().flag("streams_secret", "x").spawn().await?;
+    let without = Node::builder()
+        .flag("streams_secret", "x")
+        .own_broadcast_port()
+        .spawn()
+        .await?;
     assert_eq!(without.get(users).await?.status, 404);
     Ok(())
 }

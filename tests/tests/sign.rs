@@ -37,6 +37,7 @@ async fn what_they_print_opens_the_doors_of_a_node() -> Result<()> {
 
     let rotated = Node::builder()
         .flag("jwt_secret", "newer,new")
+        .own_broadcast_port()
         .spawn()
         .await?;
     let open = Request::post("/lp").header("X-JID", made.trim_end());
