@@ -157,11 +157,22 @@ impl Terminal {
 
     /// Text of a page, with the ports that are meant here.
     pub(crate) fn here(&self, text: &str) -> String {
-        let mut text = text.to_owned();
-        for (known, port) in &self.ports {
-            text = text.replace(known, port);
+        let mut here = String::with_capacity(text.len());
+        let mut rest = text;
+        // In one pass: a port that was put in may look like one that is known.
+        loop {
+            let found = self.ports.iter().filter_map(|(known, port)| {
+                let (before, after) = rest.split_once(&**known)?;
+                Some((before, port, after))
+            });
+            let Some((before, port, after)) = found.min_by_key(|(before, ..)| before.len()) else {
+                here.push_str(rest);
+                return here;
+            };
+            here.push_str(before);
+            here.push_str(port);
+            rest = after;
         }
-        text
     }
 
     /// Writes a file that commands can name, and returns its path.
