@@ -137,6 +137,27 @@ async fn of_many_polls_at_once_one_fetches_the_session() -> Result<()> {
 }
 
 #[tokio::test]
+async fn of_polls_at_two_nodes_at_once_none_is_told_that_the_session_is_gone() -> Result<()> {
+    let (redis, [one, two]) = two_nodes().await?;
+    let three = builder(&redis).spawn_ready().await?;
+    let mut poller = subscribed(&one).await?;
+    for round in 1..=10 {
+        one.publish(STREAM, &json!(round)).await?;
+        let mut polls = Vec::new();
+        for node in [&two, &three, &one] {
+            poller.turn_to(node.address());
+            polls.push(poller.park().await?);
+        }
+        let mut messages = Vec::new();
+        for poll in &mut polls {
+            messages.extend(poller.understand(poll.answer().await?)?.messages());
+        }
+        assert_eq!(messages, [json!(round)]);
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_was_not_fetched_and_what_is_asked_for_come_along() -> Result<()> {
     let (_redis, nodes) = two_nodes().await?;
     let mut poller = subscribed(&nodes[0]).await?;

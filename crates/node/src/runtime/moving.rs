@@ -33,14 +33,21 @@ use tracing::debug;
 /// What comes before the secret of a poll id in the broker.
 const PREFIX: &str = "poll-";
 
-/// When whoever asked looks again whether a session has been kept, unless it is
-/// told: a node that was about to keep it when it was asked does not say so.
-const LOOK_AFTER: [Duration; 4] = [
+/// When whoever asked looks whether a session has been kept, unless it is told,
+/// and asks again: the node that has it may have been about to keep it, or have
+/// been fetching it itself for another poll of the same client.
+const LOOK_AFTER: [Duration; 7] = [
     Duration::from_millis(20),
     Duration::from_millis(80),
-    Duration::from_millis(300),
-    Duration::from_millis(600),
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+    Duration::from_millis(200),
+    Duration::from_millis(200),
+    Duration::from_millis(200),
 ];
+
+/// Others may be faster as often as this.
+const TRIES: usize = 10;
 
 /// How long that node waits until the session can leave.
 const LET_GO_WITHIN: Duration = Duration::from_millis(900);
@@ -88,8 +95,8 @@ pub(super) struct Claims(Mutex<HashMap<Token, Claim>>);
 struct Claim {
     /// Another node has kept it.
     kept: Arc<Notify>,
-    /// The search is over when this is gone.
-    over: watch::Receiver<()>,
+    /// Changes when the search is over: whether it was found.
+    over: watch::Receiver<bool>,
 }
 
 /// A session that is to leave, and who wants to know what it leaves behind.
@@ -162,9 +169,14 @@ impl Runtime {
         let (kept, done) = match self.join_claim(secret) {
             Some(Ok(started)) => started,
             Some(Err(mut over)) => {
-                // Somebody else's poll looks for it. The channel closes.
+                // Another poll looks for it, and says whether it found it.
                 drop(over.changed().await);
-                return self.registry.get(secret).into();
+                let was_found = *over.borrow();
+                return match self.registry.get(secret) {
+                    // It was here, and is elsewhere already.
+                    None if was_found => Claimed::NobodyKnows,
+                    session => session.into(),
+                };
             }
             None => return Claimed::NobodyKnows,
         };
@@ -179,8 +191,8 @@ impl Runtime {
                 Some(luggage) => runtime.adopt(secret, luggage, told, source).await,
                 None => None,
             };
+            done.send_replace(session.is_some());
             runtime.claims.0.lock().remove(&secret);
-            drop(done);
             session
         });
         search.await.ok().flatten().into()
@@ -191,14 +203,14 @@ impl Runtime {
     fn join_claim(
         &self,
         secret: Token,
-    ) -> Option<Result<(Arc<Notify>, watch::Sender<()>), watch::Receiver<()>>> {
+    ) -> Option<Result<(Arc<Notify>, watch::Sender<bool>), watch::Receiver<bool>>> {
         let mut claims = self.claims.0.lock();
         let count = claims.len();
         match claims.entry(secret) {
             Entry::Occupied(known) => Some(Err(known.get().over.clone())),
             Entry::Vacant(_) if count >= MAX_CLAIMS => None,
             Entry::Vacant(free) => {
-                let (done, over) = watch::channel(());
+                let (done, over) = watch::channel(false);
                 let kept = Arc::new(Notify::new());
                 free.insert(Claim {
                     kept: Arc::clone(&kept),
@@ -213,16 +225,22 @@ impl Runtime {
         if let Some(luggage) = self.take_luggage(secret).await {
             return Some(luggage);
         }
-        let word = Word::Want(secret.text());
-        if let Err(error) = self.broker.tell_nodes(word).await {
-            debug!(%error, "Nobody was asked for a session");
-            return None;
-        }
-        for wait in LOOK_AFTER {
+        let mut waits = LOOK_AFTER.into_iter();
+        let mut tries = 0;
+        while let Some(wait) = waits.next() {
+            let word = Word::Want(secret.text());
+            if let Err(error) = self.broker.tell_nodes(word).await {
+                debug!(%error, "Nobody was asked for a session");
+                return None;
+            }
             let is_told = timeout(wait, kept.notified()).await.is_ok();
-            let luggage = self.take_luggage(secret).await;
-            if is_told || luggage.is_some() {
-                return luggage;
+            if let Some(luggage) = self.take_luggage(secret).await {
+                return Some(luggage);
+            }
+            if is_told && tries < TRIES {
+                // It lives: another node that was told has it now.
+                tries += 1;
+                waits = LOOK_AFTER.into_iter();
             }
         }
         None
@@ -311,6 +329,10 @@ impl Runtime {
     /// One session leaves. Between two publications only.
     pub(super) fn let_go(&self, leaver: Leaver) {
         let Leaver { session, answer } = leaver;
+        if answer.is_closed() {
+            // Nobody would keep it.
+            return;
+        }
         let departed = session.depart(self.clock.now()).map(|departed| {
             let reached = |stream: &StreamName| self.hub.reached(stream);
             let present = self.presence.where_is(session.serial());
@@ -319,14 +341,12 @@ impl Runtime {
             self.abandon(&session, departed.subscriptions);
             luggage
         });
-        // Nobody waits for it any more: then it is kept by nobody.
         if let Err(Ok(_)) = answer.send(departed) {
             debug!("A session left for nowhere");
         }
     }
 
-    /// Goes on with what a session left behind. `None`: it can't, and what was
-    /// left is kept again.
+    /// Goes on with what a session left behind. `None`: it makes no sense.
     async fn adopt(
         self: &Arc<Self>,
         secret: Token,

@@ -6,7 +6,7 @@ use super::{
     wake,
 };
 use crate::{
-    subscriptions::{Begin, Place, Streams, Subscription},
+    subscriptions::{Begin, Place, Streams, Subscription, Subscriptions},
     time::Time,
 };
 use parking_lot::MutexGuard;
@@ -122,12 +122,27 @@ impl Session {
         streams: &[StreamName],
         now: Time,
     ) -> Begin {
+        self.begin_marked(identifier, streams, now, |_| {})
+    }
+
+    /// The same, with something said of the subscription if it is new.
+    pub(super) fn begin_marked(
+        &self,
+        identifier: &Identifier,
+        streams: &[StreamName],
+        now: Time,
+        mark: impl FnOnce(&mut Subscriptions),
+    ) -> Begin {
         let mut state = self.state.lock();
         if state.phase != Phase::Open {
             return Begin::Closed;
         }
         let max = self.shared.config.max_subscriptions;
-        state.subscriptions.begin(identifier, streams, max, now)
+        let begin = state.subscriptions.begin(identifier, streams, max, now);
+        if begin == Begin::New {
+            mark(&mut state.subscriptions);
+        }
+        begin
     }
 
     /// Takes a subscription over from an earlier session of the client. Its
@@ -141,16 +156,9 @@ impl Session {
         streams: &[StreamName],
         now: Time,
     ) -> Begin {
-        let mut state = self.state.lock();
-        if state.phase != Phase::Open {
-            return Begin::Closed;
-        }
-        let max = self.shared.config.max_subscriptions;
-        let begin = state.subscriptions.begin(identifier, streams, max, now);
-        if begin == Begin::New {
-            state.subscriptions.mark_restored(identifier);
-        }
-        begin
+        self.begin_marked(identifier, streams, now, |subscriptions| {
+            subscriptions.mark_restored(identifier);
+        })
     }
 
     /// What the session listens to.

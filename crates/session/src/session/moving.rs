@@ -68,12 +68,6 @@ impl Session {
         })
     }
 
-    /// Whether the session went on elsewhere.
-    #[must_use]
-    pub fn has_departed(&self) -> bool {
-        self.state.lock().phase == Phase::Departed
-    }
-
     /// Goes on with what a session of the client left behind at another node.
     /// To be called on a new session, before anybody else knows it.
     pub fn unpack(&self, outbox: Remains) {
@@ -89,15 +83,8 @@ impl Session {
         streams: &[StreamName],
         now: Time,
     ) -> Begin {
-        let mut state = self.state.lock();
-        if state.phase != Phase::Open {
-            return Begin::Closed;
-        }
-        let max = self.shared.config.max_subscriptions;
-        let begin = state.subscriptions.begin(identifier, streams, max, now);
-        if begin == Begin::New {
-            state.subscriptions.mark_known(identifier, now);
-        }
-        begin
+        self.begin_marked(identifier, streams, now, |subscriptions| {
+            subscriptions.mark_known(identifier, now);
+        })
     }
 }

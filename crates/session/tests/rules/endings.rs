@@ -235,5 +235,5 @@ fn a_session_stays_while_an_answer_or_a_command_is_on_its_way() {
     world.pass(Duration::from_millis(100));
     let departed = world.session.depart(world.now).unwrap();
     assert!(departed.outbox.frames.is_empty());
-    assert!(world.session.has_departed() && world.session.is_told());
+    assert!(world.session.is_over() && world.session.is_told());
 }
