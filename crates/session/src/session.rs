@@ -10,26 +10,22 @@
 
 mod commands;
 mod moving;
+mod polls;
+mod publications;
 mod state;
 
 pub use commands::Replay;
 pub use moving::{Departed, Stays};
+pub use publications::Delivered;
 
-use state::{Phase, State, Verdict, Waiter, Wakers};
+use state::{Phase, State, Wakers};
 
 use crate::{
-    Overflow,
-    config::PollConfig,
-    deadlines::Deadlines,
-    outbox::Push,
-    poll::{Answer, Delivery, Poll},
-    registry::Census,
-    subscriptions::{Held, Subscription, Way},
-    time::Time,
-    token::Token,
+    config::PollConfig, deadlines::Deadlines, registry::Census, subscriptions::Subscription,
+    time::Time, token::Token,
 };
 use parking_lot::Mutex;
-use pollux_protocol::{Frame, Identifier, Position, StreamName};
+use pollux_protocol::Frame;
 use std::{
     any::Any,
     fmt,
@@ -37,7 +33,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    task::{self, Waker},
+    task::Waker,
 };
 
 /// What all sessions of a node share that have the same rules.
@@ -111,20 +107,6 @@ pub enum CloseReason {
     Expired,
     /// Its outbox was full.
     Overflow,
-}
-
-/// What became of a frame given to [`Session::deliver`].
-#[derive(Debug)]
-pub enum Delivered {
-    /// It waits in the outbox.
-    Queued,
-    /// It does, and this many older frames were dropped for it.
-    Dropped(usize),
-    /// The outbox was full and the session is over. These subscriptions are
-    /// left for the caller to take out of the hub.
-    Overflow(Vec<Subscription>),
-    /// The session was over already.
-    Ignored,
 }
 
 /// What [`Session::due`] found.
@@ -246,266 +228,6 @@ impl Session {
         }
     }
 
-    // Polls.
-
-    /// A poll has arrived. Takes note of its cursor; frames that must go out
-    /// again are pending afterwards, and their number is returned.
-    ///
-    /// # Errors
-    /// The session is over: [`Answer::Closed`] is all there is to say.
-    pub fn arrive(&self, cursor: Option<u64>, now: Time) -> Result<usize, CloseReason> {
-        let mut state = self.state.lock();
-        match state.phase {
-            Phase::Closed(reason) => return Err(reason),
-            Phase::Departed => return Ok(0),
-            Phase::Open | Phase::Closing => {}
-        }
-        let again = match cursor {
-            Some(cursor) => state.outbox.acknowledge(cursor),
-            None => {
-                state.outbox.settle(now);
-                0
-            }
-        };
-        let told = !state.outbox.has_pending() && !state.outbox.in_flight();
-        if state.phase == Phase::Closing && told {
-            return Err(CloseReason::Expired);
-        }
-        Ok(again)
-    }
-
-    /// Lets a poll wait until `deadline`. If the session now holds more polls
-    /// than it may, the oldest is answered with nothing.
-    #[must_use]
-    pub fn park(self: &Arc<Self>, deadline: Time) -> Poll {
-        let mut evicted = None;
-        let mut state = self.state.lock();
-        let id = state.next_waiter;
-        state.next_waiter = id.wrapping_add(1);
-        let prompt = state.outbox.has_pending();
-        let waiting = state
-            .waiters
-            .iter()
-            .filter(|waiter| !waiter.evicted)
-            .count();
-        if waiting >= self.shared.config.max_waiting
-            && let Some(oldest) = state.waiters.iter_mut().find(|waiter| !waiter.evicted)
-        {
-            oldest.evicted = true;
-            evicted = oldest.waker.take();
-        }
-        state.waiters.push(Waiter {
-            id,
-            deadline,
-            prompt,
-            evicted: false,
-            waker: None,
-        });
-        drop(state);
-        if let Some(waker) = evicted {
-            waker.wake();
-        }
-        Poll::new(Arc::clone(self), id)
-    }
-
-    pub(crate) fn poll_answer(
-        self: &Arc<Self>,
-        id: u32,
-        now: Time,
-        waker: &Waker,
-    ) -> task::Poll<Answer> {
-        let mut state = self.state.lock();
-        let Some(at) = state.waiters.iter().position(|waiter| waiter.id == id) else {
-            return task::Poll::Ready(Answer::Empty {
-                cursor: state.outbox.cursor(),
-            });
-        };
-        let verdict = state.verdict(at, &self.shared.config, now);
-        if verdict == Verdict::Wait {
-            if let Some(waiter) = state.waiters.get_mut(at) {
-                match &mut waiter.waker {
-                    Some(known) => known.clone_from(waker),
-                    unknown => *unknown = Some(waker.clone()),
-                }
-            }
-            state.arm_next(self, now);
-            return task::Poll::Pending;
-        }
-        state.waiters.remove(at);
-        let answer = match verdict {
-            Verdict::Take => self.take(&mut state, now),
-            Verdict::Closed(reason) => Answer::Closed {
-                gap: reason == CloseReason::Overflow,
-            },
-            Verdict::Empty | Verdict::Wait => Answer::Empty {
-                cursor: state.outbox.cursor(),
-            },
-        };
-        if state.waiters.is_empty() {
-            state.idle_since = now;
-            state.arm_keepalive(self);
-        }
-        task::Poll::Ready(answer)
-    }
-
-    /// The client of a poll went away.
-    pub(crate) fn leave(self: &Arc<Self>, id: u32) {
-        let now = self.shared.deadlines.coarse_now();
-        let mut state = self.state.lock();
-        state.waiters.retain(|waiter| waiter.id != id);
-        if state.waiters.is_empty() {
-            state.idle_since = now;
-            state.arm_keepalive(self);
-        }
-        let waker = state.next_in_line();
-        drop(state);
-        wake(waker);
-    }
-
-    fn take(self: &Arc<Self>, state: &mut State, now: Time) -> Answer {
-        let Some(batch) = state.outbox.take() else {
-            return Answer::Empty {
-                cursor: state.outbox.cursor(),
-            };
-        };
-        state.flush_at = now + self.shared.config.flush_interval;
-        state.urgent = false;
-        let oldest = std::mem::replace(&mut state.oldest, Time::NEVER);
-        Answer::Frames {
-            frames: batch.frames,
-            cursor: batch.last,
-            gap: batch.gap,
-            redelivered: batch.redelivered,
-            waited: (oldest != Time::NEVER).then(|| now.since(oldest)),
-            delivery: Delivery::new(Arc::clone(self), batch.ticket),
-        }
-    }
-
-    // What became of an answer.
-
-    pub(crate) fn delivery_flushed(self: &Arc<Self>, ticket: u32, now: Time) {
-        let mut state = self.state.lock();
-        state.outbox.flushed(ticket, now);
-        let State {
-            outbox,
-            subscriptions,
-            ..
-        } = &mut *state;
-        subscriptions.flushed(|number| outbox.was_flushed(number), now);
-        let waker = state.settled(self, now);
-        drop(state);
-        wake(waker);
-    }
-
-    /// Somebody wants to know what became of an answer.
-    pub(crate) fn tell_watcher(&self, ticket: u32, fate: Fate) {
-        if let Some(watcher) = &self.shared.watcher {
-            watcher.note((self.serial, ticket), fate);
-        }
-    }
-
-    pub(crate) fn delivery_confirmed(&self, ticket: u32) {
-        let mut state = self.state.lock();
-        state.outbox.confirm(ticket);
-        let waker = state.next_in_line();
-        drop(state);
-        wake(waker);
-    }
-
-    pub(crate) fn delivery_failed(self: &Arc<Self>, ticket: u32) -> usize {
-        let now = self.shared.deadlines.coarse_now();
-        let mut state = self.state.lock();
-        let again = state.outbox.give_back(ticket);
-        // What was on its way once has waited long enough.
-        state.urgent |= again > 0;
-        let waker = state.settled(self, now);
-        drop(state);
-        wake(waker);
-        again
-    }
-
-    // Publications.
-
-    /// Puts a publication's frame into the outbox, unless a replay has brought
-    /// it already. `place` is its stream and where it is in that, if it is kept.
-    pub fn deliver(
-        self: &Arc<Self>,
-        identifier: &Identifier,
-        frame: &Frame,
-        place: Option<(&StreamName, &Position)>,
-        now: Time,
-    ) -> Delivered {
-        self.deliver_paced(identifier, frame, place, false, now)
-    }
-
-    /// The same for what was missed and comes late and all at once: it has the
-    /// bound of replies, because no client could have fetched it in time.
-    pub fn deliver_late(
-        self: &Arc<Self>,
-        identifier: &Identifier,
-        frame: &Frame,
-        place: Option<(&StreamName, &Position)>,
-        now: Time,
-    ) -> Delivered {
-        self.deliver_paced(identifier, frame, place, true, now)
-    }
-
-    fn deliver_paced(
-        self: &Arc<Self>,
-        identifier: &Identifier,
-        frame: &Frame,
-        place: Option<(&StreamName, &Position)>,
-        late: bool,
-        now: Time,
-    ) -> Delivered {
-        let config = &self.shared.config;
-        let mut state = self.state.lock();
-        if state.phase != Phase::Open {
-            return Delivered::Ignored;
-        }
-        match state.subscriptions.way_of(identifier, place) {
-            Way::Through => {}
-            Way::Covered => return Delivered::Queued,
-            Way::Hold(hold) if hold.fits(frame, config) => {
-                hold.push(Held {
-                    place: place.map(|(stream, position)| (stream.clone(), position.clone())),
-                    frame: frame.clone(),
-                });
-                return Delivered::Queued;
-            }
-            Way::Hold(_) => return self.overflow(state, now),
-        }
-        // What drops its oldest needs no other bound.
-        let pushed = if late && config.overflow == Overflow::Expire {
-            state.outbox.push_reply(frame.clone(), config)
-        } else {
-            state.outbox.push(frame.clone(), config)
-        };
-        let delivered = match pushed {
-            Push::Stored => Delivered::Queued,
-            Push::Dropped(frames) => Delivered::Dropped(frames),
-            Push::Overflow => return self.overflow(state, now),
-        };
-        state.oldest = state.oldest.min(now);
-        let waker = state.nudge(self, now);
-        drop(state);
-        wake(waker);
-        delivered
-    }
-
-    fn overflow(
-        self: &Arc<Self>,
-        mut state: parking_lot::MutexGuard<'_, State>,
-        now: Time,
-    ) -> Delivered {
-        let subscriptions = state.end(Phase::Closed(CloseReason::Overflow), now);
-        let wakers = state.all_wakers();
-        state.arm_keepalive(self);
-        drop(state);
-        wakers.into_iter().for_each(Waker::wake);
-        Delivered::Overflow(subscriptions)
-    }
-
     /// Ends the session without a word: its client is gone for good. The
     /// subscriptions are left for the caller to take out of the hub; none if it
     /// was over already.
@@ -594,7 +316,6 @@ impl Session {
         Due::Alive
     }
 
-    /// Adds this session to a count; whether it is open.
     /// What it holds at this moment; as many sessions as it is open ones.
     #[must_use]
     pub fn census(&self) -> Census {
@@ -603,12 +324,7 @@ impl Session {
         census
     }
 
-    /// Whether it follows these rules.
-    #[must_use]
-    pub fn shares(&self, shared: &Arc<Shared>) -> bool {
-        Arc::ptr_eq(&self.shared, shared)
-    }
-
+    /// Adds this session to a count; whether it is open.
     pub(crate) fn count_into(&self, census: &mut Census) -> bool {
         let state = self.state.lock();
         let is_open = state.phase == Phase::Open;

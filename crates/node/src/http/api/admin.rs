@@ -95,8 +95,8 @@ impl ApiDoor {
                 sid: shown.chain(['…']).collect(),
                 identifiers: session.named_identifiers().map(str::to_owned),
                 transport: match () {
-                    () if session.shares(&runtime.shared) => "lp",
-                    () if session.shares(&runtime.streaming) => "ws",
+                    () if session.has_rules(&runtime.shared) => "lp",
+                    () if session.has_rules(&runtime.streaming) => "ws",
                     () => "sse",
                 },
                 subscriptions: census.subscriptions,
