@@ -1,45 +1,30 @@
 //! Builds a node and runs it: the library's front door.
 
+mod builder;
 mod doors;
 mod heart;
+mod serve;
 mod setup;
 
+pub use builder::Builder;
 pub(crate) use heart::Report;
-pub(crate) use setup::redis_config_of;
+pub use serve::Listeners;
+pub(crate) use setup::{random_node_id, redis_config_of};
 
 use crate::{
-    application::Application,
     archive::Archive,
-    auth::{Authenticator, Everybody, Gate, StreamPolicy, Tokens},
     config::{Config, Mode},
     http,
-    limits::{PublishLimit, Strangers},
-    proxies::{NotANetwork, TrustedProxies},
-    rooms::{Resolver, Rooms, RoomsConfig},
-    runtime::{Parts, Runtime},
-    server::{Server, ServerConfig, Service},
-    telemetry::{Metrics, Throttle, Traces},
+    proxies::NotANetwork,
+    rooms::Rooms,
+    runtime::Runtime,
     tls::{Tls, TlsError},
 };
 use axum::Router;
 use heart::Heart;
-use pollux_broker::{Broker, BrokerError, Events, Keep};
-use pollux_protocol::{
-    Meta, Payload, Publication, RoomMessage, StreamName, StreamVerifier, TokenVerifier,
-};
-pub(crate) use setup::random_node_id;
-use setup::{poll_config, start_application, start_broker};
-use std::{
-    future::Future,
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
-use tokio::net::TcpListener;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use pollux_broker::BrokerError;
+use pollux_protocol::{Meta, Payload, Publication, RoomMessage, StreamName};
+use std::sync::Arc;
 use tracing::{info, warn};
 
 /// Why a node can't be built or used.
@@ -72,168 +57,6 @@ pub enum NodeError {
     Stream(#[from] pollux_protocol::NameError),
 }
 
-/// Makes a [`Node`].
-#[derive(Debug, Default)]
-pub struct Builder {
-    config: Config,
-    broker: Option<(Arc<dyn Broker>, Events)>,
-    authenticator: Option<Arc<dyn Authenticator>>,
-    traces: Option<Traces>,
-}
-
-impl Builder {
-    /// Sets the options; the defaults are those of the program.
-    #[must_use]
-    pub fn config(mut self, config: Config) -> Self {
-        self.config = config;
-        self
-    }
-
-    /// Uses a broker of the caller's own instead of the one the options name.
-    #[must_use]
-    pub fn broker(mut self, broker: Arc<dyn Broker>, events: Events) -> Self {
-        self.broker = Some((broker, events));
-        self
-    }
-
-    /// Decides who may connect, instead of what the options say.
-    #[must_use]
-    pub fn authenticator(mut self, authenticator: Arc<dyn Authenticator>) -> Self {
-        self.authenticator = Some(authenticator);
-        self
-    }
-
-    /// Notes the ways of publications there. Without it the options of traces
-    /// have no effect.
-    #[must_use]
-    pub fn traces(mut self, traces: Option<Traces>) -> Self {
-        self.traces = traces;
-        self
-    }
-
-    /// The node. Must be called within a tokio runtime: its tasks run from now
-    /// on, until the node is dropped or its server has stopped.
-    ///
-    /// # Errors
-    /// The broker or the metrics can't be set up as the options say.
-    pub fn build(self) -> Result<Node, NodeError> {
-        let Self {
-            config,
-            broker,
-            authenticator,
-            traces,
-        } = self;
-        if traces.is_none() && config.otlp_endpoint.is_some() {
-            warn!("No traces are sent: otlp_endpoint takes a node that is built with Traces");
-        }
-        let files = config.ssl_cert.as_ref().zip(config.ssl_key.as_ref());
-        let tls = files.map(|(cert, key)| Tls::load(cert, key)).transpose()?;
-        let node_id = config.node_id.clone().map_or_else(random_node_id, Ok)?;
-        // A broker of the caller's own has its own way to survive.
-        let file = config.category_file.clone().filter(|_| broker.is_none());
-        let (broker, events) = match broker {
-            Some(given) => given,
-            None => start_broker(&config, &node_id)?,
-        };
-        let proxies = TrustedProxies::try_new(&config.trusted_proxies)?;
-        let application = start_application(&config, &proxies)?;
-        let others: Arc<dyn Authenticator> = match &application {
-            _ if config.accepts_connections() => Arc::new(Everybody::Accepted),
-            Some(application) if !config.enforce_jwt => Arc::<Application>::clone(application),
-            _ => Arc::new(Everybody::Refused),
-        };
-        let gate = Gate {
-            tokens: TokenVerifier::new(config.token_secrets()).map(|verifier| Tokens {
-                verifier,
-                param: config.jwt_param.clone(),
-                enforced: config.enforce_jwt,
-            }),
-            others,
-        };
-        let runtime = Runtime::new(Parts {
-            poll: poll_config(&config),
-            max_pending: config.ws_max_pending_size,
-            sessions_ttl: config.sessions_ttl,
-            presence_ttl: config.presence_ttl,
-            max_sessions: config.max_sessions,
-            max_sessions_per_address: config.max_sessions_per_address,
-            publish_limit: PublishLimit::new(config.max_publishes_per_second),
-            strangers: Strangers::new(config.max_unknown_polls_per_minute),
-            max_request_size: config.poll_max_request_size,
-            max_publication_size: config.max_publication_size,
-            read_timeout: config.header_read_timeout,
-            broker,
-            streams: StreamPolicy {
-                public: config.public_streams(),
-                verifier: StreamVerifier::new(config.streams_secrets()),
-                turbo: StreamVerifier::new(config.turbo_secrets()),
-                cable_ready: StreamVerifier::new(config.cable_ready_secrets()),
-                signed_whisper: config.streams_whisper,
-                signed_presence: config.streams_presence,
-            },
-            authenticator: authenticator.unwrap_or_else(|| Arc::new(gate)),
-            application: application.clone(),
-            trusted_proxies: proxies,
-            metrics: Metrics::new(&config.metrics_prefix)?,
-            traces,
-        });
-        runtime.tasks.spawn({
-            let (runtime, stop) = (Arc::clone(&runtime), runtime.stop.clone());
-            async move {
-                stop.run_until_cancelled_owned(Box::pin(runtime.run_events(events)))
-                    .await
-            }
-        });
-        runtime.tasks.spawn(Arc::clone(&runtime).run_deadlines());
-        runtime.tasks.spawn(Arc::clone(&runtime).run_presence());
-        runtime.tasks.spawn(Arc::clone(&runtime).run_expiries());
-        if let Some(application) = application {
-            let stop = runtime.stop.clone();
-            runtime
-                .tasks
-                .spawn(async move { stop.run_until_cancelled(application.run_farewells()).await });
-        }
-        if runtime.keeps_sessions() {
-            runtime.tasks.spawn(Arc::clone(&runtime).run_snapshots());
-        }
-        if let Some(tls) = &tls {
-            let (watch, stop) = (Arc::clone(tls).watch(), runtime.stop.clone());
-            runtime
-                .tasks
-                .spawn(async move { stop.run_until_cancelled_owned(watch).await });
-        }
-        let heart = Heart::start(&runtime, &node_id);
-        let resolver = Resolver::parse(&config.room_resolver)
-            .map_err(|template| NodeError::Resolver(template.to_owned()))?;
-        let rooms = Arc::new(Rooms::new(
-            Arc::clone(&runtime),
-            RoomsConfig {
-                ttl: config.room_ttl,
-                buffer: config.room_buffer_size,
-                keep: Keep {
-                    limit: config.history_limit.max(config.room_buffer_size),
-                    ttl: config.history_ttl.max(config.room_ttl),
-                },
-            },
-            resolver,
-        ));
-        let archive = file.map(|path| {
-            let (archive, task) = Archive::start(Path::new(&path), runtime.stop.clone());
-            runtime.tasks.spawn(task);
-            archive
-        });
-        Ok(Node {
-            config,
-            node_id,
-            tls,
-            archive,
-            runtime,
-            rooms,
-            heart,
-        })
-    }
-}
-
 /// A node: its sessions, its broker and its doors. Stops when dropped.
 #[derive(Debug)]
 pub struct Node {
@@ -253,20 +76,6 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.runtime.stop.cancel();
     }
-}
-
-/// Sockets for [`Node::serve`].
-#[derive(Debug)]
-pub struct Listeners {
-    /// For clients, and whatever has no port of its own.
-    pub main: TcpListener,
-    /// For publishing, where that has a port of its own.
-    pub broadcast: Option<TcpListener>,
-    /// For metrics, where they have a port of their own.
-    pub metrics: Option<TcpListener>,
-    /// For the console page, where it has a port of its own. The metrics, which
-    /// it shows, are there too.
-    pub console: Option<TcpListener>,
 }
 
 impl Node {
@@ -401,67 +210,6 @@ impl Node {
         http::category_router(&paths, door)
     }
 
-    /// Serves `listeners` until `shutdown` is done, then takes leave of all
-    /// clients and returns. Sets no signal handlers.
-    pub async fn serve(&self, listeners: Listeners, shutdown: impl Future<Output = ()>) {
-        let server = Arc::new(Server {
-            config: ServerConfig {
-                max_connections: self.config.max_connections,
-                header_read_timeout: self.config.header_read_timeout,
-                write_timeout: self.config.poll_write_timeout,
-            },
-            tls: self.tls.clone(),
-            clock: self.runtime.clock,
-            metrics: Arc::clone(&self.runtime.metrics),
-            stop_accepting: CancellationToken::new(),
-            stop_connections: CancellationToken::new(),
-            tasks: TaskTracker::new(),
-            connections: AtomicUsize::new(0),
-            trouble: Throttle::default(),
-        });
-        if let Ok(address) = listeners.main.local_addr() {
-            self.heart.listens(address);
-        }
-        let main = Service {
-            in_lot: true,
-            poll: self.poll_door(),
-            ..Service::new(http::router(self.doors()))
-        };
-        let spare = http::spare_router(self.main_ops());
-        let mut ports = vec![(listeners.main, main.with_spare(spare))];
-        if let Some(listener) = listeners.broadcast {
-            let (path, door) = self.broadcast_door();
-            let router = http::broadcast_router(&path, door);
-            ports.push((listener, Service::new(router)));
-        }
-        // A full node can be looked at.
-        let spare = || http::spare_router(self.all_ops());
-        if let Some(listener) = listeners.metrics {
-            let router = http::router(self.metrics_doors());
-            ports.push((listener, Service::new(router).with_spare(spare())));
-        }
-        if let Some(listener) = listeners.console {
-            let console = Service {
-                poll: self.poll_door(),
-                ..Service::new(http::router(self.console_doors()))
-            };
-            ports.push((listener, console.with_spare(spare())));
-        }
-        let accepting: Vec<_> = ports
-            .into_iter()
-            .map(|(listener, service)| {
-                tokio::spawn(Arc::clone(&server).run(listener, Arc::new(service)))
-            })
-            .collect();
-        shutdown.await;
-        self.stop(&server).await;
-        for loop_task in accepting {
-            if let Err(error) = loop_task.await {
-                warn!(%error, "An accept loop failed");
-            }
-        }
-    }
-
     /// Looks at the files of `ssl_cert` and `ssl_key` now rather than within
     /// ten seconds. What has changed in them is for new connections; what can't
     /// be used is logged, and the certificate before stays.
@@ -469,44 +217,6 @@ impl Node {
         if let Some(tls) = &self.tls {
             tls.reload();
         }
-    }
-
-    async fn stop(&self, server: &Server) {
-        self.runtime.announce_drain();
-        let delay = self.config.shutdown_delay;
-        if delay > Duration::ZERO {
-            info!(?delay, "Not ready any more; stopping after the delay");
-            tokio::time::sleep(delay).await;
-        }
-        server.stop_accepting.cancel();
-        let leave = async {
-            self.runtime.drain(self.config.shutdown_timeout).await;
-            let connections = || server.connections.load(Ordering::Relaxed);
-            self.runtime.serve_stragglers(connections).await;
-            tokio::select! {
-                () = server.finish() => {}
-                () = self.runtime.keep_leaving() => {}
-            }
-            // Of what the last polls have brought back.
-            self.runtime.drain(Duration::ZERO).await;
-        };
-        if tokio::time::timeout(self.config.shutdown_timeout, leave)
-            .await
-            .is_err()
-        {
-            let sessions = self.runtime.registry.len();
-            warn!(
-                sessions,
-                "The shutdown timeout is over; some clients were not told"
-            );
-        }
-        if let Some(archive) = &self.archive {
-            archive.close().await;
-        }
-        self.heart.stop().await;
-        self.runtime.broker.stop().await;
-        self.runtime.stop.cancel();
-        info!("Stopped");
     }
 
     /// Says in the log what is open to whom.
