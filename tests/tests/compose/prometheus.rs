@@ -78,6 +78,7 @@ async fn cluster() -> Result<Cluster> {
             .publish_with_key("k")
             .switch("public")
             .flag("poll_flush_interval", "0")
+            .flag("poll_interval", "0.3")
             .spawn_ready()
     };
     let nodes = [node().await?, node().await?];
