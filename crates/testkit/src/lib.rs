@@ -5,6 +5,7 @@
 //! * [`Backend`] is the application behind a node, which has its calls on record.
 //! * [`Tool`] is a command of the binary that runs until it is told to stop.
 //! * [`Collector`] takes the traces of nodes.
+//! * [`Prometheus`] asks nodes for what they count, and evaluates alerts.
 //! * [`Nginx`] stands in front of nodes, with the bundled configuration.
 //! * [`Gate`] is a way between two processes that can be closed.
 //! * [`RedisClient`] publishes at speed and says what is certain about a command that failed.
@@ -33,6 +34,7 @@ mod nginx;
 mod node;
 mod poller;
 mod process;
+mod prometheus;
 mod redis;
 mod secure;
 mod signed;
@@ -55,6 +57,7 @@ pub use nginx::{Nginx, NginxBuilder, Upstream};
 pub use node::{Node, NodeBuilder, binary, free_port, run};
 pub use poller::{Answer, Fault, PATIENCE, Parked, Poller};
 pub use process::Log;
+pub use prometheus::Prometheus;
 pub use redis::{
     ClusterClient, CommandError, Redis, RedisBuilder, RedisClient, RedisCluster, Reply, Sentinels,
 };

@@ -1,8 +1,10 @@
 //! docker-compose.yml and all that stands in `deploy/`, checked without a Docker engine: that the
-//! files fit each other, the binary and what it measures. `tests/compose-smoke` runs them.
+//! files fit each other, the binary and what it measures, and that Prometheus takes its part. `tests/compose-smoke` runs them.
 
 mod files;
 mod image;
 mod observability;
+mod prometheus;
+mod promtool;
 mod services;
 mod systemd;
