@@ -6,6 +6,11 @@ use pollux_testkit::{
 };
 use serde_json::{Value, json};
 use std::net::SocketAddr;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
 
 /// AnyCable's names, as far as they mean something here, and ours.
 const METRICS: [&str; 32] = [
@@ -281,6 +286,74 @@ async fn the_console_can_have_a_port_of_its_own() -> Result<()> {
     }
     assert_eq!(ask(&Request::get("/metrics")).await?.status, 200);
     assert_eq!(ask(&Request::get("/")).await?.status, 503);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_page_is_in_the_format_that_is_asked_for() -> Result<()> {
+    const OPEN: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    const CLASSIC: &str = "text/plain; version=0.0.4; charset=utf-8";
+    let port = free_port()?;
+    let own = Node::builder()
+        .flag("metrics_port", &port.to_string())
+        .flag("metrics_host", "127.0.0.1")
+        .spawn_ready()
+        .await?;
+    let node = Node::builder().switch("room").spawn().await?;
+    let addresses = [node.address(), SocketAddr::from(([127, 0, 0, 1], port))];
+    for (accept, format) in [
+        ("application/openmetrics-text", OPEN),
+        (
+            "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
+            OPEN,
+        ),
+        (
+            "text/plain;version=0.0.4;q=0.9,application/openmetrics-text;q=0.8",
+            CLASSIC,
+        ),
+        ("application/openmetrics-text;version=2.0.0", CLASSIC),
+        ("application/openmetrics-text;q=0", CLASSIC),
+        ("text/html,*/*;q=0.8", CLASSIC),
+        ("nonsense;;q=x,", CLASSIC),
+    ] {
+        for address in addresses {
+            let request = Request::get("/metrics").header("Accept", accept);
+            let page = Connection::once(address, &request).await?;
+            assert_eq!(page.status, 200, "{accept}");
+            assert_eq!(page.header("content-type"), Some(format), "{accept}");
+            assert_eq!(page.header("vary"), Some("accept"), "{accept}");
+            let is_open = page.text()?.ends_with("\n# EOF\n");
+            assert_eq!(is_open, format == OPEN, "{accept}");
+        }
+    }
+    drop(own);
+
+    // A counter has its ending at the sample, and its family has none.
+    let request = Request::get("/metrics").header("Accept", OPEN);
+    let page = node.ask(&request).await?;
+    for lines in [
+        "\n# TYPE pollux_opened_sessions counter\n",
+        "\npollux_opened_sessions_total 0.0\n",
+        "\npollux_failed_client_msg_total{kind=\"not_json\"} 0.0\n",
+        "\npollux_frames_per_answer_bucket{le=\"4096.0\"} 0\n",
+        "\npollux_frames_per_answer_bucket{le=\"+Inf\"} 0\n",
+        "\n# TYPE vix_ws_lp_polls counter\n",
+        "\nvix_ws_lp_polls_total 0.0\n",
+        "\n# TYPE process_cpu_seconds counter\n",
+    ] {
+        assert!(page.text()?.contains(lines), "{lines:?} is missing");
+    }
+
+    // Only the head, if only that is asked for.
+    let mut socket = TcpStream::connect(node.address()).await?;
+    let head =
+        format!("HEAD /metrics HTTP/1.1\r\nHost: a\r\nAccept: {OPEN}\r\nConnection: close\r\n\r\n");
+    socket.write_all(head.as_bytes()).await?;
+    let mut answer = String::new();
+    timeout(PATIENCE, socket.read_to_string(&mut answer)).await??;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(answer.ends_with("\r\n\r\n"), "{answer}");
+    assert!(answer.to_ascii_lowercase().contains(OPEN), "{answer}");
     Ok(())
 }
 

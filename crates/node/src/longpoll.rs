@@ -258,15 +258,15 @@ impl Future for Parked {
                 waited,
                 mut delivery,
             } => {
-                if let Some(traces) = &self.runtime.traces {
-                    traces.answer(&frames, &mut delivery, Way::LongPoll);
-                }
+                let traces = self.runtime.traces.as_ref();
+                let span =
+                    traces.and_then(|traces| traces.answer(&frames, &mut delivery, Way::LongPoll));
                 let length = frames.iter().map(Frame::len).sum();
                 metrics.server_messages.inc_by(count(frames.len()));
                 metrics.data_sent.inc_by(count(length));
                 metrics.frames_per_answer.observe(as_float(frames.len()));
                 if let Some(waited) = waited {
-                    metrics.publish_to_answer.observe(waited.as_secs_f64());
+                    metrics.publish_to_answer.observe(waited, span);
                 }
                 if redelivered > 0 {
                     metrics.redelivered.inc_by(count(redelivered));

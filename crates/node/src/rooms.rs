@@ -20,6 +20,7 @@ use pollux_protocol::{
     Meta, NameError, Publication, RoomMessage, StreamName,
     room::{BROADCAST, ROOM_PREFIX},
 };
+use prometheus::proto::MetricFamily;
 use std::{
     collections::HashMap,
     sync::{Arc, atomic::Ordering},
@@ -197,7 +198,7 @@ impl Rooms {
     }
 
     /// The metrics.
-    pub(crate) async fn page(&self) -> String {
+    pub(crate) async fn families(&self) -> Vec<MetricFamily> {
         self.sweep();
         let known: Vec<_> = self.known.lock().keys().cloned().collect();
         let mut buffered = 0;
@@ -209,7 +210,7 @@ impl Rooms {
         if tokio::time::timeout(ASKING, count).await.is_err() {
             debug!("The broker was too slow to count all messages that wait");
         }
-        self.counts.page(known.len(), buffered)
+        self.counts.families(known.len(), buffered)
     }
 }
 

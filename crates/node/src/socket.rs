@@ -194,9 +194,9 @@ impl Socket {
                 mut delivery,
                 ..
             } => {
-                if let Some(traces) = &self.runtime.traces {
-                    traces.answer(&frames, &mut delivery, Way::WebSocket);
-                }
+                let traces = self.runtime.traces.as_ref();
+                let span =
+                    traces.and_then(|traces| traces.answer(&frames, &mut delivery, Way::WebSocket));
                 let metrics = &self.runtime.metrics;
                 let length: usize = frames.iter().map(Frame::len).sum();
                 metrics
@@ -206,7 +206,7 @@ impl Socket {
                     .data_sent
                     .inc_by(u64::try_from(length).unwrap_or(u64::MAX));
                 if let Some(waited) = waited {
-                    metrics.publish_to_answer.observe(waited.as_secs_f64());
+                    metrics.publish_to_answer.observe(waited, span);
                 }
                 self.send(stream, &frames).await?;
                 delivery.flushed(self.runtime.clock.now());

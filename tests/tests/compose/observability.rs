@@ -209,3 +209,36 @@ fn what_only_looks_is_not_started_unless_asked_for() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn a_slow_answer_leads_to_its_trace() -> Result<()> {
+    let prometheus = service("prometheus")?;
+    let flags = texts(&prometheus["command"]);
+    assert!(
+        flags.contains(&"--enable-feature=exemplar-storage"),
+        "{flags:?}"
+    );
+    let sources = yaml("deploy/grafana/provisioning/datasources/pollux.yml")?;
+    let sources = sources["datasources"].as_array().context("no sources")?;
+    let of = |kind: &str| sources.iter().find(|source| source["type"] == kind);
+    let jaeger = of("jaeger").context("no source of traces")?;
+    let metrics = of("prometheus").context("no source of metrics")?;
+    let destination = &metrics["jsonData"]["exemplarTraceIdDestinations"][0];
+    assert_eq!(destination["name"], "trace_id");
+    assert_eq!(destination["datasourceUid"], jaeger["uid"]);
+    // Every expression that asks for them would draw the same dots again.
+    let panels = panels()?;
+    let targets = panels
+        .iter()
+        .flat_map(|panel| panel["targets"].as_array().into_iter().flatten());
+    let asking: Vec<_> = targets
+        .filter(|target| target["exemplar"] == true)
+        .filter_map(|target| target["expr"].as_str())
+        .collect();
+    assert_eq!(asking.len(), 1, "{asking:?}");
+    assert!(
+        asking[0].contains("publish_to_answer_seconds_bucket"),
+        "{asking:?}"
+    );
+    Ok(())
+}

@@ -34,7 +34,7 @@ pub(crate) fn accepts_gzip<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> bo
 }
 
 /// A weight in thousandths; `None` if it is none.
-fn weight(parameter: &[u8]) -> Option<u16> {
+pub(super) fn weight(parameter: &[u8]) -> Option<u16> {
     let (name, value) = parameter.split_at_checked(2)?;
     if !name.eq_ignore_ascii_case(b"q=") {
         return None;

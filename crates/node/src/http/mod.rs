@@ -1,5 +1,6 @@
 //! The doors that speak HTTP: one file each.
 
+mod accept;
 mod accept_encoding;
 mod api;
 mod body;

@@ -1,12 +1,14 @@
 //! What operators and their tools ask for.
 
 use super::{
+    accept::prefers_openmetrics,
     body::AnswerBody,
     problem::{Problem, retry_after},
 };
-use crate::runtime::Runtime;
+use crate::{runtime::Runtime, telemetry::openmetrics};
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use prometheus::proto::MetricFamily;
 use std::sync::atomic::Ordering;
 use tracing::error;
 
@@ -35,8 +37,13 @@ pub(super) fn ready(runtime: &Runtime) -> Response<AnswerBody> {
     }
 }
 
-/// All metrics, and `more` of them. Gauges of sessions are counted now.
-pub(super) fn metrics(runtime: &Runtime, more: &str) -> Response<AnswerBody> {
+/// All metrics, and `more` of them, in the format that is asked for. Gauges of
+/// sessions are counted now.
+pub(super) fn metrics(
+    runtime: &Runtime,
+    headers: &HeaderMap,
+    more: &[MetricFamily],
+) -> Response<AnswerBody> {
     let metrics = &runtime.metrics;
     let census = runtime.registry.census();
     let gauge = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
@@ -72,12 +79,19 @@ pub(super) fn metrics(runtime: &Runtime, more: &str) -> Response<AnswerBody> {
     if let Some(application) = &runtime.application {
         metrics.show_backend(&application.backend.tallies(), application.farewells.len());
     }
-    match metrics.page() {
-        Ok(mut page) => {
-            page.extend_from_slice(more.as_bytes());
+    let asked = headers.get_all(header::ACCEPT);
+    let made = if prefers_openmetrics(asked.iter().map(HeaderValue::as_bytes)) {
+        Ok((metrics.openmetrics(more).into_bytes(), openmetrics::FORMAT))
+    } else {
+        let format = "text/plain; version=0.0.4; charset=utf-8";
+        metrics.page(more).map(|page| (page, format))
+    };
+    match made {
+        Ok((page, format)) => {
             let mut response = Response::new(AnswerBody::Plain(page.into()));
-            let format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-            response.headers_mut().insert(header::CONTENT_TYPE, format);
+            let headers = response.headers_mut();
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(format));
+            headers.insert(header::VARY, HeaderValue::from_static("accept"));
             response
         }
         Err(error) => {

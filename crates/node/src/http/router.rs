@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{rooms::Rooms, runtime::Runtime};
 use axum::{Router, extract::Request, routing};
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use std::sync::Arc;
 
 /// All doors of a node, and where they are.
@@ -153,12 +153,12 @@ fn watch_router(ops: Ops) -> Router {
             routing::get(async move || other(ops::ready(&ready))),
         );
     if let Some(path) = metrics_path {
-        let serve = async move || {
-            let page = match rooms {
-                Some(rooms) => rooms.page().await,
-                None => String::new(),
+        let serve = async move |headers: HeaderMap| {
+            let more = match rooms {
+                Some(rooms) => rooms.families().await,
+                None => Vec::new(),
             };
-            other(ops::metrics(&runtime, &page))
+            other(ops::metrics(&runtime, &headers, &more))
         };
         router = router.route(&path, routing::get(serve));
     }

@@ -1,9 +1,7 @@
 //! What rooms count, under the names that their users' dashboards know.
 
-use std::{
-    fmt::Write as _,
-    sync::atomic::{AtomicU64, Ordering},
-};
+use prometheus::proto::{Counter, Gauge, Metric, MetricFamily, MetricType};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Totals since the node's start, but for `active`.
 #[derive(Debug, Default)]
@@ -29,11 +27,11 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    /// The page's lines.
-    pub(super) fn page(&self, sessions: usize, buffered: usize) -> String {
+    /// For the page of metrics.
+    pub(crate) fn families(&self, sessions: usize, buffered: usize) -> Vec<MetricFamily> {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let gauge = |number| u64::try_from(number).unwrap_or(u64::MAX);
-        let lines = [
+        let counted = [
             (
                 "connections_total",
                 "Total WebSocket connections created",
@@ -90,21 +88,7 @@ impl Counts {
                 read(&self.drained),
             ),
         ];
-        let mut page = String::new();
-        for (name, help, value) in lines {
-            let kind = match name.ends_with("_total") {
-                true => "counter",
-                false => "gauge",
-            };
-            let name = format!("vix_ws_{name}");
-            // Writing to a string can't fail.
-            write!(
-                page,
-                "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n"
-            )
-            .unwrap_or_default();
-        }
-        page
+        counted.map(family).into()
     }
 
     /// What the message `system.metrics` is answered with.
@@ -120,4 +104,24 @@ impl Counts {
             read(&self.errors),
         )
     }
+}
+
+fn family((name, help, value): (&str, &str, u64)) -> MetricFamily {
+    let value = value as f64;
+    let (mut family, mut metric) = (MetricFamily::default(), Metric::default());
+    if name.ends_with("_total") {
+        let mut counter = Counter::default();
+        counter.set_value(value);
+        metric.set_counter(counter);
+        family.set_field_type(MetricType::COUNTER);
+    } else {
+        let mut gauge = Gauge::default();
+        gauge.set_value(value);
+        metric.set_gauge(gauge);
+        family.set_field_type(MetricType::GAUGE);
+    }
+    family.set_name(format!("vix_ws_{name}"));
+    family.set_help(help.to_owned());
+    family.set_metric(vec![metric]);
+    family
 }

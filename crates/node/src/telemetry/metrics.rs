@@ -3,13 +3,14 @@
 //! Names are AnyCable's where AnyCable has the metric; their meanings are in
 //! `docs/operate.md`. Nothing here carries a stream name or an id as a label.
 
+use super::{exemplars::Latency, openmetrics};
 use crate::route::Ignored;
 use pollux_broker::Stats;
 use pollux_protocol::CommandError;
 use pollux_rpc::Tallies;
 use prometheus::{
     Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
-    TextEncoder,
+    TextEncoder, core::Collector as _, process_collector::ProcessCollector, proto::MetricFamily,
 };
 
 /// Everything the node counts. Gauges that describe sessions are set when the
@@ -97,7 +98,7 @@ pub(crate) struct Metrics {
     spans: IntCounter,
     spans_sent: IntCounter,
     spans_lost: IntCounter,
-    pub(crate) publish_to_answer: Histogram,
+    pub(crate) publish_to_answer: Latency,
     pub(crate) frames_per_answer: Histogram,
 }
 
@@ -323,7 +324,7 @@ impl Metrics {
                 "trace_spans_lost_total",
                 "Spans that the collector did not take",
             )?,
-            publish_to_answer: make.histogram(
+            publish_to_answer: make.latency(
                 "publish_to_answer_seconds",
                 "From a publication's arrival here to the answer that carries it",
                 &LATENCY_BUCKETS,
@@ -385,19 +386,35 @@ impl Metrics {
         raise(&self.spans_lost, lost);
     }
 
-    /// The page in Prometheus's text format.
+    /// The page in Prometheus's text format, with `more` families at its end.
     ///
     /// # Errors
-    /// A collector failed.
-    pub(crate) fn page(&self) -> Result<Vec<u8>, prometheus::Error> {
+    /// A family has no metric.
+    pub(crate) fn page(&self, more: &[MetricFamily]) -> Result<Vec<u8>, prometheus::Error> {
         let mut page = Vec::new();
-        let encoder = TextEncoder::new();
-        encoder.encode(&self.registry.gather(), &mut page)?;
+        TextEncoder::new().encode(&self.families(more), &mut page)?;
+        Ok(page)
+    }
+
+    /// The same in OpenMetrics's, which has exemplars.
+    pub(crate) fn openmetrics(&self, more: &[MetricFamily]) -> String {
+        // Before the families, which then have counted all of these.
+        let exemplars = self.publish_to_answer.exemplars();
+        let page = openmetrics::Page {
+            families: &self.families(more),
+            shown: &self.publish_to_answer.name(),
+            exemplars: &exemplars,
+        };
+        page.to_string()
+    }
+
+    fn families(&self, more: &[MetricFamily]) -> Vec<MetricFamily> {
+        let mut families = self.registry.gather();
         // What every Prometheus client library tells of its process goes by
         // fixed names.
-        let process = prometheus::process_collector::ProcessCollector::for_self();
-        encoder.encode(&prometheus::core::Collector::collect(&process), &mut page)?;
-        Ok(page)
+        families.extend(ProcessCollector::for_self().collect());
+        families.extend_from_slice(more);
+        families
     }
 }
 
@@ -456,6 +473,16 @@ impl Maker<'_> {
         self.registry.register(Box::new(histogram.clone()))?;
         Ok(histogram)
     }
+
+    fn latency(
+        &self,
+        name: &str,
+        help: &str,
+        buckets: &'static [f64],
+    ) -> Result<Latency, prometheus::Error> {
+        let histogram = self.histogram(name, help, buckets)?;
+        Ok(Latency::new(histogram, buckets))
+    }
 }
 
 #[cfg(test)]
@@ -465,7 +492,7 @@ mod tests {
     #[test]
     fn the_page_names_everything_once_under_the_prefix() {
         let metrics = Metrics::new("anycable_go_").unwrap();
-        let page = String::from_utf8(metrics.page().unwrap()).unwrap();
+        let page = String::from_utf8(metrics.page(&[]).unwrap()).unwrap();
         for name in [
             "clients_num",
             "long_poll_clients_num",

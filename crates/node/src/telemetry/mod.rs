@@ -1,8 +1,10 @@
 //! What operators see: logs, metrics and traces.
 
+pub(crate) mod exemplars;
 pub(crate) mod logs;
 pub(crate) mod memory;
 pub(crate) mod metrics;
+pub(crate) mod openmetrics;
 mod throttle;
 pub(crate) mod traces;
 

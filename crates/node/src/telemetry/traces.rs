@@ -15,6 +15,7 @@ mod export;
 
 pub use export::TracesError;
 
+use super::exemplars::AnswerSpan;
 use crate::config::Config;
 use answers::Answers;
 use context::{Chance, Head, write};
@@ -215,9 +216,15 @@ impl Traces {
         self.0.answers.follow(frame, origin);
     }
 
-    /// Looks whether an answer carries something that is traced.
-    pub(crate) fn answer(&self, frames: &[Frame], delivery: &mut Delivery, way: Way) {
-        self.0.answers.compose(frames, delivery, way);
+    /// Looks whether an answer carries something that is traced. Returns its
+    /// span if it does.
+    pub(crate) fn answer(
+        &self,
+        frames: &[Frame],
+        delivery: &mut Delivery,
+        way: Way,
+    ) -> Option<AnswerSpan> {
+        self.0.answers.compose(frames, delivery, way)
     }
 
     fn begin(

@@ -122,9 +122,9 @@ impl EventBody {
                 mut delivery,
                 ..
             } => {
-                if let Some(traces) = &self.runtime.traces {
-                    traces.answer(&frames, &mut delivery, Way::EventStream);
-                }
+                let traces = self.runtime.traces.as_ref();
+                let span = traces
+                    .and_then(|traces| traces.answer(&frames, &mut delivery, Way::EventStream));
                 for frame in &frames {
                     self.writer.push(frame, &mut events);
                 }
@@ -136,7 +136,7 @@ impl EventBody {
                     .data_sent
                     .inc_by(u64::try_from(events.len()).unwrap_or(u64::MAX));
                 if let Some(waited) = waited {
-                    metrics.publish_to_answer.observe(waited.as_secs_f64());
+                    metrics.publish_to_answer.observe(waited, span);
                 }
                 // What is lost on the way from here the client asks for again,
                 // by its last event's id.

@@ -4,6 +4,7 @@
 //! where its bytes are. They are held here as long as they are followed, or
 //! another frame could be at the same place.
 
+use crate::telemetry::exemplars::AnswerSpan;
 use opentelemetry::{
     Context, KeyValue,
     trace::{Link, Span as _, SpanContext, Status, TraceContextExt as _, Tracer as _},
@@ -199,14 +200,17 @@ impl Answers {
 
     /// Begins a span if frames among these are followed. It ends when the
     /// answer has left.
-    pub(super) fn compose(&self, frames: &[Frame], delivery: &mut Delivery, way: Way) {
+    pub(super) fn compose(
+        &self,
+        frames: &[Frame],
+        delivery: &mut Delivery,
+        way: Way,
+    ) -> Option<AnswerSpan> {
         if self.count.load(Ordering::Relaxed) == 0 {
-            return;
+            return None;
         }
         let origins = self.origins(frames);
-        let Some((first, others)) = origins.split_first() else {
-            return;
-        };
+        let (first, others) = origins.split_first()?;
         let started = origins.iter().map(|origin| origin.arrived).min();
         let links = others
             .iter()
@@ -223,10 +227,12 @@ impl Answers {
             ]);
         let parent = Context::new().with_remote_span_context(first.context.clone());
         let span = builder.start_with_context(&self.tracer, &parent);
+        let name = AnswerSpan::new(span.span_context());
         let mut open = self.open.lock();
         if open.len() < OPEN_MAX {
             open.insert(delivery.watch(), span);
         }
+        name
     }
 
     /// The traced publications among frames, each once.
