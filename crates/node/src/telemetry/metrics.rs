@@ -3,14 +3,14 @@
 //! Names are AnyCable's where AnyCable has the metric; their meanings are in
 //! `docs/operate.md`. Nothing here carries a stream name or an id as a label.
 
-use super::{exemplars::Latency, openmetrics};
+use super::{exemplars::Latency, openmetrics, process};
 use crate::route::Ignored;
 use pollux_broker::Stats;
 use pollux_protocol::CommandError;
 use pollux_rpc::Tallies;
 use prometheus::{
     Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
-    TextEncoder, core::Collector as _, process_collector::ProcessCollector, proto::MetricFamily,
+    TextEncoder, proto::MetricFamily,
 };
 
 /// Everything the node counts. Gauges that describe sessions are set when the
@@ -410,9 +410,7 @@ impl Metrics {
 
     fn families(&self, more: &[MetricFamily]) -> Vec<MetricFamily> {
         let mut families = self.registry.gather();
-        // What every Prometheus client library tells of its process goes by
-        // fixed names.
-        families.extend(ProcessCollector::for_self().collect());
+        families.extend(process::families());
         families.extend_from_slice(more);
         families
     }

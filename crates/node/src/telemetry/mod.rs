@@ -5,6 +5,7 @@ pub(crate) mod logs;
 pub(crate) mod memory;
 pub(crate) mod metrics;
 pub(crate) mod openmetrics;
+mod process;
 mod throttle;
 pub(crate) mod traces;
 
