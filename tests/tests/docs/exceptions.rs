@@ -130,10 +130,7 @@ const ALL: &[(&str, Blocks)] = &[
     ),
     (
         "docs/clients.md",
-        &[
-            ("curl -N", Listens),
-            ("const events = new EventSource", JS),
-        ],
+        &[("curl -N", Listens), ("const events = new EventSource", JS)],
     ),
     (
         "docs/command-line.md",

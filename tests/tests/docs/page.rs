@@ -88,7 +88,10 @@ fn what_other_tests_run_is_named_there() -> Result<()> {
         let named = text
             .lines()
             .any(|text| text.contains(page) && text.contains(line));
-        assert!(named, "{test} does not read the block of {page} with {line:?}");
+        assert!(
+            named,
+            "{test} does not read the block of {page} with {line:?}"
+        );
     }
     Ok(())
 }
