@@ -67,6 +67,22 @@ fn no_page_is_forgotten() -> Result<()> {
     Ok(())
 }
 
+/// `rustdoc` runs examples in Rust, if it is told of their page.
+#[test]
+fn examples_in_rust_are_where_they_are_run() -> Result<()> {
+    let library = read("crates/node/src/lib.rs")?;
+    for page in crate::pages_of_docs()? {
+        let blocks = Block::all_of(&page, &read(&page)?);
+        if blocks.iter().any(|block| block.language == "rust") {
+            assert!(
+                library.contains(&format!("include_str!(\"../../../{page}\")")),
+                "crates/node/src/lib.rs does not name {page}"
+            );
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn no_exception_is_left_over() -> Result<()> {
     let mut blocks = Vec::new();
