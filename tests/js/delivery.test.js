@@ -49,7 +49,7 @@ function listen({ cable }) {
 
 const abortsOf = ({ wire }) => wire.requests.filter(({ status }) => status === "AbortError").length;
 
-const sorted = (numbers) => numbers.toSorted((a, b) => a - b);
+const sorted = (numbers) => [...numbers].sort((a, b) => a - b);
 
 /** How often a message came before an earlier one. */
 const overtaken = (numbers) => numbers.filter((number, index) => index > 0 && number < numbers[index - 1]).length;

@@ -53,3 +53,8 @@ pub use tls::TlsError;
 
 /// Runs the `pollux` program on a configuration until a signal stops it.
 pub mod program;
+
+/// Has the examples of its page compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/embed.md")]
+struct Embedding;

@@ -51,7 +51,7 @@ impl Block {
     pub(crate) fn is_program(&self) -> bool {
         matches!(
             self.language.as_str(),
-            "sh" | "python" | "js" | "ruby" | "php" | "go" | "c" | "toml"
+            "sh" | "python" | "js" | "ts" | "html" | "ruby" | "php" | "go" | "c" | "toml"
         )
     }
 

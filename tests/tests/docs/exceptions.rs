@@ -5,15 +5,21 @@ use crate::block::Block;
 /// What is different about a block.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum How {
-    /// It is not run; its syntax is checked if something here can.
+    /// It is not run; that it is a shell's is checked.
     NotRun(&'static str),
+    /// Another test runs it, which reads it out of its page. This is the test's file.
+    RunBy(&'static str),
+    /// It publishes `{"text":"hi"}` to `chat/1`, which has to arrive.
+    Publishes,
+    /// It prints a token, which the node has to take.
+    MakesToken,
     /// It listens until it is stopped. The next one comes when it has subscribed.
     Listens,
     /// It serves this port until it is stopped.
     Serves(&'static str),
 }
 
-use How::{Listens, NotRun, Serves};
+use How::{Listens, MakesToken, NotRun, Publishes, RunBy, Serves};
 
 /// A block, by its page and the beginning of one of its lines.
 #[derive(Debug, Clone, Copy)]
@@ -34,6 +40,14 @@ pub(crate) fn of(block: &Block) -> Option<How> {
     found.map(|exception| exception.how)
 }
 
+/// What other tests run: the file of the test, the page, and the beginning of a line.
+pub(crate) fn run_by() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+    all().filter_map(|exception| match exception.how {
+        RunBy(test) => Some((test, exception.page, exception.line)),
+        _ => None,
+    })
+}
+
 pub(crate) fn all() -> impl Iterator<Item = Exception> {
     ALL.iter().flat_map(|&(page, blocks)| {
         let exception = move |&(line, how)| Exception { page, line, how };
@@ -45,9 +59,11 @@ const DOCKER: How = NotRun("takes a Docker Engine; tests/compose-smoke is where 
 const CLUSTER: How = NotRun("takes a cluster; tests/helm runs helm and what its pods run");
 const ROOT: How = NotRun("changes the machine");
 const MEASURES: How = NotRun("measures for minutes");
-const LIBRARY: How = NotRun("takes a library of others");
 const TESTS: How = NotRun("is what runs this test");
-const BROWSER: How = NotRun("is for pages");
+/// What takes a browser, or a library from npm.
+const JS: How = RunBy("tests/js/documents.test.js");
+/// What takes a library in Go, which few of those have who have all else.
+const GO: How = RunBy("tests/go/example_test.go");
 
 type Blocks = &'static [(&'static str, How)];
 
@@ -55,16 +71,23 @@ const ALL: &[(&str, Blocks)] = &[
     ("README.md", &[("id=$(curl", Listens), ("tests/run", TESTS)]),
     ("CONTRIBUTING.md", &[("tests/run", TESTS)]),
     (
+        "clients/js/README.md",
+        &[
+            ("const cable = createCable({", JS),
+            ("createCable(\"wss://", JS),
+        ],
+    ),
+    (
         "helm/pollux/README.md",
         &[("docker build", DOCKER), ("kubectl create secret", CLUSTER)],
     ),
     (
         "docs/authenticate.md",
         &[
-            ("JWT.encode(", LIBRARY),
-            ("JWT::encode(", LIBRARY),
-            ("jwt.sign(", LIBRARY),
-            ("jwt.encode(", LIBRARY),
+            ("puts JWT.encode(", MakesToken),
+            ("console.log(jwt.sign(", JS),
+            ("print(jwt.encode(", MakesToken),
+            ("echo token(", MakesToken),
         ],
     ),
     (
@@ -72,15 +95,16 @@ const ALL: &[(&str, Blocks)] = &[
         &[
             ("import hashlib, hmac, json", Serves("3000")),
             ("import { createHmac }", Serves("3001")),
+            ("import { Application, Channel, handler }", JS),
         ],
     ),
     (
         "docs/client-action-cable.md",
         &[
-            ("const cable = createCable(\"ws://", LIBRARY),
-            ("import { LongPollingTransport }", LIBRARY),
-            ("import { createConsumer }", LIBRARY),
-            ("const socket", NotRun("takes Node.js 22 or a browser")),
+            ("const cable = createCable(\"ws://", JS),
+            ("import { LongPollingTransport }", JS),
+            ("import { createConsumer }", JS),
+            ("const socket", JS),
         ],
     ),
     (
@@ -89,7 +113,11 @@ const ALL: &[(&str, Blocks)] = &[
     ),
     (
         "docs/client-event-streams.md",
-        &[("curl -sN 'http", Listens), ("def events", Listens)],
+        &[
+            ("<!doctype html>", JS),
+            ("curl -sN 'http", Listens),
+            ("def events", Listens),
+        ],
     ),
     (
         "docs/client-long-polling.md",
@@ -102,10 +130,7 @@ const ALL: &[(&str, Blocks)] = &[
     ),
     (
         "docs/clients.md",
-        &[
-            ("curl -N", Listens),
-            ("const events = new EventSource", BROWSER),
-        ],
+        &[("curl -N", Listens), ("const events = new EventSource", JS)],
     ),
     (
         "docs/command-line.md",
@@ -142,6 +167,7 @@ const ALL: &[(&str, Blocks)] = &[
         &[
             ("curl -sN 'http://127.0.0.1:8080", Listens),
             ("curl -sN 'http://127.0.0.1:8081", Listens),
+            ("<!doctype html>", JS),
         ],
     ),
     (
@@ -165,11 +191,20 @@ const ALL: &[(&str, Blocks)] = &[
     (
         "docs/publish.md",
         &[
-            ("import redis", LIBRARY),
-            ("require \"redis\"", LIBRARY),
-            ("import { createClient }", LIBRARY),
-            ("$redis = new Redis", LIBRARY),
-            ("package main", LIBRARY),
+            (
+                "curl -i http://127.0.0.1:8080/_broadcast -d '{\"stream\"",
+                Publishes,
+            ),
+            ("import urllib.request", Publishes),
+            ("async function publish", Publishes),
+            ("redis-cli FCALL", Publishes),
+            ("import redis", Publishes),
+            ("require \"redis\"", Publishes),
+            ("import { createClient } from \"redis\"", JS),
+            ("$redis = new Redis", Publishes),
+            ("package main", GO),
+            ("redis-cli XADD", Publishes),
+            ("redis-cli PUBLISH", Publishes),
         ],
     ),
     (

@@ -6,12 +6,14 @@
 
 mod block;
 mod book;
+mod effects;
 mod exceptions;
 mod likeness;
 mod links;
 mod options;
 mod page;
 mod terminal;
+mod tools;
 
 use anyhow::{Context, Result};
 use std::{

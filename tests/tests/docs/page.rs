@@ -2,12 +2,14 @@
 
 use crate::{
     block::Block,
+    effects,
     exceptions::{self, How},
     likeness::bare,
     read,
-    terminal::{Place, Terminal, find},
+    terminal::{Place, Terminal},
+    tools,
 };
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use pollux_testkit::{Deadline, PATIENCE};
 use std::collections::BTreeSet;
 
@@ -44,6 +46,7 @@ pages! {
     migrate_from_golongpoll = "docs/migrate-from-golongpoll.md",
     operate = "docs/operate.md",
     performance = "docs/performance.md",
+    pollux_js = "clients/js/README.md",
     publish = "docs/publish.md",
     rooms_and_mailboxes = "docs/rooms-and-mailboxes.md",
     troubleshoot = "docs/troubleshoot.md",
@@ -64,6 +67,22 @@ fn no_page_is_forgotten() -> Result<()> {
     Ok(())
 }
 
+/// `rustdoc` runs examples in Rust, if it is told of their page.
+#[test]
+fn examples_in_rust_are_where_they_are_run() -> Result<()> {
+    let library = read("crates/node/src/lib.rs")?;
+    for page in crate::pages_of_docs()? {
+        let blocks = Block::all_of(&page, &read(&page)?);
+        if blocks.iter().any(|block| block.language == "rust") {
+            assert!(
+                library.contains(&format!("include_str!(\"../../../{page}\")")),
+                "crates/node/src/lib.rs does not name {page}"
+            );
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn no_exception_is_left_over() -> Result<()> {
     let mut blocks = Vec::new();
@@ -73,6 +92,22 @@ fn no_exception_is_left_over() -> Result<()> {
     for exception in exceptions::all() {
         let count = blocks.iter().filter(|block| exception.is_of(block)).count();
         assert_eq!(count, 1, "blocks that this is about: {exception:?}");
+    }
+    Ok(())
+}
+
+/// A test that runs a block reads it out of its page, and so names it as it is named here.
+#[test]
+fn what_other_tests_run_is_named_there() -> Result<()> {
+    for (test, page, line) in exceptions::run_by() {
+        let text = read(test)?;
+        let named = text
+            .lines()
+            .any(|text| text.contains(page) && text.contains(line));
+        assert!(
+            named,
+            "{test} does not read the block of {page} with {line:?}"
+        );
     }
     Ok(())
 }
@@ -128,15 +163,21 @@ impl Reader {
         if !block.is_program() {
             return Ok(());
         }
-        let file = terminal.write(&name(block, number), &block.text)?;
+        let file = terminal.write(&tools::file_name(block, number), &block.text)?;
         let file = file.to_str().context("a path that is no text")?;
-        if let Some(How::NotRun(reason)) = how {
-            eprintln!("{block} is not run: it {reason}");
-            return check_syntax(terminal, block, file).await;
+        match how {
+            Some(How::NotRun(reason)) => {
+                eprintln!("{block} is not run: it {reason}");
+                // The others that are not run are shells' as well, or this fails.
+                return terminal.run(&format!("bash -n '{file}'")).await;
+            }
+            Some(How::RunBy(test)) => {
+                eprintln!("{block} is run by {test}");
+                return Ok(());
+            }
+            _ => {}
         }
-        let Some(command) = command(block, file)? else {
-            return Ok(());
-        };
+        let command = tools::command(block, file)?;
         self.has_run = true;
         match how {
             Some(How::Listens) => {
@@ -148,6 +189,8 @@ impl Reader {
                 terminal.start(&command).await?;
                 terminal.is_served(port).await
             }
+            Some(How::Publishes) => effects::publishes(terminal, &command).await,
+            Some(How::MakesToken) => effects::makes_token(terminal, &command).await,
             _ => terminal.run(&command).await,
         }
     }
@@ -177,70 +220,4 @@ impl Reader {
         }
         Ok(())
     }
-}
-
-/// What a block is called as a file.
-fn name(block: &Block, number: usize) -> String {
-    let ending = match block.language.as_str() {
-        "python" => "py",
-        "ruby" => "rb",
-        "js" if block.text.contains("require(") => "cjs",
-        "js" => "mjs",
-        other => other,
-    };
-    format!("example{number}.{ending}")
-}
-
-/// What runs a block; none if nothing here can, which is said.
-fn command(block: &Block, file: &str) -> Result<Option<String>> {
-    let (program, rest) = match block.language.as_str() {
-        "sh" => return Ok(Some(format!(". '{file}' </dev/null"))),
-        // What is in an example's file has to be options, with values of their kind.
-        "toml" => {
-            let print = format!("pollux --config_path='{file}' --print_config >/dev/null");
-            return Ok(Some(print));
-        }
-        "python" => ("python3", ""),
-        "js" => ("node", ""),
-        "ruby" => ("ruby", ""),
-        "php" => ("php", ""),
-        "c" => {
-            let build = format!("cc -std=gnu11 -Wall -Wextra -Werror -o '{file}.out' '{file}'");
-            return Ok(Some(format!("{build} && exec '{file}.out'")));
-        }
-        "go" => bail!("programs in Go are not run"),
-        other => bail!("nobody has said how {other} is run"),
-    };
-    Ok(is_here(block, program)?.then(|| format!("{program}{rest} '{file}' </dev/null")))
-}
-
-async fn check_syntax(terminal: &mut Terminal, block: &Block, file: &str) -> Result<()> {
-    let (program, rest) = match block.language.as_str() {
-        "sh" => ("bash", "-n"),
-        "python" => ("python3", "-m py_compile"),
-        "js" => ("node", "--check"),
-        "ruby" => ("ruby", "-c"),
-        "php" => ("php", "-l"),
-        "go" => ("gofmt", "-e"),
-        _ => return Ok(()),
-    };
-    match is_here(block, program)? {
-        true => {
-            terminal
-                .run(&format!("{program} {rest} '{file}' >/dev/null"))
-                .await
-        }
-        false => Ok(()),
-    }
-}
-
-/// Whether there is an interpreter. Those that the other tests need as well have to be there.
-fn is_here(block: &Block, program: &str) -> Result<bool> {
-    let is_here = find(program).is_some();
-    let is_optional = matches!(program, "ruby" | "php" | "gofmt");
-    ensure!(is_here || is_optional, "there is no {program} here");
-    if !is_here {
-        eprintln!("{block} is neither run nor read: there is no {program} here");
-    }
-    Ok(is_here)
 }

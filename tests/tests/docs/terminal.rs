@@ -209,7 +209,8 @@ impl Terminal {
             .await
     }
 
-    fn address(&self, known: &str) -> Result<SocketAddr> {
+    /// Where the server is that pages give this port.
+    pub(crate) fn address(&self, known: &str) -> Result<SocketAddr> {
         Ok((Ipv4Addr::LOCALHOST, self.here(known).parse()?).into())
     }
 
@@ -296,7 +297,13 @@ impl Drop for Terminal {
 
 /// A program in the test's own path.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
-    let path = env::var_os("PATH")?;
-    let mut files = env::split_paths(&path).map(|folder| folder.join(program));
-    files.find(|file| Path::is_file(file))
+    programs(program).next()
+}
+
+/// All programs of a name in the test's own path.
+pub(crate) fn programs(program: &str) -> impl Iterator<Item = PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let folders: Vec<_> = env::split_paths(&path).collect();
+    let files = folders.into_iter().map(move |folder| folder.join(program));
+    files.filter(|file| Path::is_file(file))
 }

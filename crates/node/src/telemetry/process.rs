@@ -44,7 +44,6 @@ fn cpu_seconds(stat: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::{Duration, Instant};
 
     #[test]
     fn cpu_time_is_found_behind_any_name() {
@@ -78,9 +77,10 @@ mod tests {
             metrics.first().unwrap().get_counter().get_value()
         };
         let before = seen();
-        let begun = Instant::now();
+        // Each look is work itself.
+        let mut looks = 0..10_000_000;
         while seen() - before < 0.05 {
-            assert!(begun.elapsed() < Duration::from_secs(60));
+            assert!(looks.next().is_some(), "{before}");
         }
         assert!(seen() - before < 1.0, "not a whole second");
     }
