@@ -47,7 +47,7 @@ fn text(config: &Config, ports: Ports) -> String {
         ));
     }
     rows.push(("Publishing", publish.clone()));
-    if let Some(redis) = config.redis_address() {
+    if let Some(redis) = config.redis_address().filter(|_| config.uses_redis()) {
         rows.push((
             "Redis",
             format!("PUBLISH {} at {redis}", config.redis_channel),
@@ -93,14 +93,32 @@ fn base_url(config: &Config, mut address: SocketAddr) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn addresses_and_commands_know_of_tls() {
-        let ports = Ports {
+    fn ports() -> Ports {
+        Ports {
             main: SocketAddr::from(([0, 0, 0, 0], 443)),
             broadcast: None,
             console: None,
             metrics: None,
+        }
+    }
+
+    #[test]
+    fn redis_is_named_where_it_is_listened_to() {
+        let mut config = Config {
+            redis_url: Some("redis://away:6379".to_owned().into()),
+            ..Config::default()
         };
+        let row = "PUBLISH __anycable__ at redis://away:6379";
+        let named = text(&config, ports());
+        assert!(named.contains(row), "{named}");
+        config.broker = crate::config::Broker::Memory;
+        let alone = text(&config, ports());
+        assert!(!alone.contains("PUBLISH"), "{alone}");
+    }
+
+    #[test]
+    fn addresses_and_commands_know_of_tls() {
+        let ports = ports();
         let plain = text(&Config::default(), ports);
         assert!(plain.contains(" http://127.0.0.1:443/lp "), "{plain}");
         assert!(!plain.contains("https") && !plain.contains("curl -k"));

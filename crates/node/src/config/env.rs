@@ -64,7 +64,12 @@ impl Environment {
             } else if let Some(rest) = name.strip_prefix(ANYCABLE_PREFIX)
                 && !is_known(name)
             {
-                let hint = suggest::hint(nearest(ANYCABLE_PREFIX, rest));
+                // Of what is read under our own name only, the nearest is itself.
+                let near = nearest(ANYCABLE_PREFIX, rest).map(|near| match near == *name {
+                    true => variable(OUR_PREFIX, &rest.to_ascii_lowercase()),
+                    false => near,
+                });
+                let hint = suggest::hint(near);
                 warnings.push(format!("{name} has no effect here{hint}"));
             }
         }

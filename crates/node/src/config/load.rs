@@ -180,6 +180,13 @@ impl Config {
                  set broadcast_key"
             ));
         }
+        if self.redis_url.is_some() && !self.uses_redis() {
+            odd.push(
+                "redis_url has no effect: broker is memory, and this node hears of nothing that \
+                 is published through Redis; leave broker out"
+                    .to_owned(),
+            );
+        }
         odd
     }
 }

@@ -59,6 +59,7 @@ fn unknown_names_get_a_suggestion() {
 #[test]
 fn unknown_variables_of_anycable_are_warned_about() {
     let env = [
+        ("ANYCABLE_CONFIG_PATH", "/x"),
         ("ANYCABLE_NATS_SERVERS", "h"),
         ("ANYCABLE_POLL_PAHT", "/x"),
         ("OTHER", "x"),
@@ -67,10 +68,27 @@ fn unknown_variables_of_anycable_are_warned_about() {
     assert_eq!(
         warnings,
         [
+            "ANYCABLE_CONFIG_PATH has no effect here, did you mean POLLUX_CONFIG_PATH?",
             "ANYCABLE_NATS_SERVERS has no effect here",
             "ANYCABLE_POLL_PAHT has no effect here, did you mean ANYCABLE_POLL_PATH?",
         ]
     );
+}
+
+#[test]
+fn a_redis_that_nobody_listens_to_is_warned_about() {
+    let env = [
+        ("ANYCABLE_BROKER", "memory"),
+        ("ANYCABLE_REDIS_URL", "redis://h"),
+    ];
+    let [warning] = &load_all(&[], &env, "").unwrap().warnings[..] else {
+        panic!("not one warning");
+    };
+    assert!(warning.starts_with("redis_url has no effect"), "{warning}");
+    for sound in [&env[..1], &env[1..]] {
+        let warnings = load_all(&[], sound, "").unwrap().warnings;
+        assert_eq!(warnings, [""; 0], "{sound:?}");
+    }
 }
 
 #[test]
