@@ -215,4 +215,5 @@ const ALL: &[(&str, Blocks)] = &[
             ("def messages", Listens),
         ],
     ),
+    ("docs/troubleshoot.md", &[("OPEN_FILES=", DOCKER)]),
 ];
