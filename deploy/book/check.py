@@ -1,4 +1,4 @@
-"""Follows every link of the built book to its file and, if it has one, its heading: check.py FOLDER."""
+"""Follows every link and picture of the built book to its file and, if it has one, its heading: check.py FOLDER."""
 
 import sys
 from html.parser import HTMLParser
@@ -17,6 +17,8 @@ class Page(HTMLParser):
         self.ids.add(attributes.get("id"))
         if tag == "a" and attributes.get("href"):
             self.links.append(attributes["href"])
+        if tag == "img":
+            self.links.append(attributes["src"])
 
 
 folder = Path(sys.argv[1]).resolve()
