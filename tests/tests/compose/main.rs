@@ -5,4 +5,5 @@ mod files;
 mod image;
 mod observability;
 mod services;
+mod supervised;
 mod systemd;
