@@ -110,7 +110,8 @@ fn lines_for_the_journal_have_a_priority_and_no_time() -> Result<()> {
 
     let journal = written(&file, &file, &["--log_format=json"])?;
     let objects = journal.lines().map(|line| {
-        let object = line.strip_prefix("<6>").or(line.strip_prefix("<4>"));
+        let object = line.strip_prefix("<6>");
+        let object = object.or_else(|| line.strip_prefix("<4>"));
         serde_json::from_str::<serde_json::Value>(object.context("no priority")?)
             .with_context(|| line.to_owned())
     });
