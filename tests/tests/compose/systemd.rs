@@ -47,6 +47,7 @@ fn what_the_unit_says_of_the_program_is_so() -> Result<()> {
     assert_eq!(status.to_string(), never_again);
     assert_eq!(value(&unit, "ExecReload")?, "/bin/kill -HUP $MAINPID");
     for (name, wanted) in [
+        ("StartLimitIntervalSec", "0"),
         ("Type", "notify"),
         ("ExecStart", "/usr/bin/pollux"),
         ("EnvironmentFile", "-/etc/pollux/pollux.env"),
