@@ -16,6 +16,7 @@
 //! * `server`: the accept loop; `telemetry`: logs and metrics.
 //! * `tls`: the certificate that clients see, and its successors.
 //! * `archive`: events of categories in a file.
+//! * `supervisor`: what systemd is told.
 //! * `health`: asks a node that runs, for `pollux health`; `client`: the other commands that go to
 //!   nodes and Redis.
 #![forbid(unsafe_code)]
@@ -40,6 +41,7 @@ mod runtime;
 mod server;
 mod sign;
 mod socket;
+mod supervisor;
 mod telemetry;
 mod tls;
 

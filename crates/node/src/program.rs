@@ -8,6 +8,7 @@ use crate::{
     node::{Listeners, Node},
     server::listen,
     sign,
+    supervisor::Supervisor,
     telemetry::{Traces, logs},
 };
 use anyhow::Context as _;
@@ -28,10 +29,12 @@ use tracing::{debug, error, info, warn};
 /// Runs the program. Exit codes: 0 stopped as asked, done, or in good health; 1 failed, refused, or
 /// not; 2 out of time; 64 bad options.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let loaded = match Config::load(args, process_environment()) {
+    let environment = process_environment();
+    let supervisor = Supervisor::of(&environment);
+    let loaded = match Config::load(args, environment) {
         Ok(loaded) => loaded,
         Err(error) => {
-            complain(&error.to_string());
+            refuse(&error.to_string(), &supervisor);
             return ExitCode::from(ConfigError::EXIT_CODE);
         }
     };
@@ -60,12 +63,13 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         config.log_format,
         config.log_level,
         config.debug,
+        logs::Reader::of(&supervisor),
         traces.as_ref(),
     );
     for warning in &loaded.warnings {
         warn!("{warning}");
     }
-    match started.and_then(|(runtime, traces)| serve(runtime, config, traces)) {
+    match started.and_then(|(runtime, traces)| serve(runtime, config, supervisor, traces)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             error!("{failure:#}");
@@ -90,9 +94,15 @@ fn start(config: &mut Config) -> anyhow::Result<(Runtime, Option<Traces>)> {
     Ok((runtime, traces))
 }
 
-fn serve(runtime: Runtime, config: Config, traces: Option<Traces>) -> anyhow::Result<()> {
+fn serve(
+    runtime: Runtime,
+    config: Config,
+    supervisor: Supervisor,
+    traces: Option<Traces>,
+) -> anyhow::Result<()> {
     let outcome = runtime.block_on(async {
-        let outcome = Box::pin(serve_until_signal(config, traces.clone())).await;
+        let serving = serve_until_signal(config, supervisor, traces.clone());
+        let outcome = Box::pin(serving).await;
         if let Some(traces) = traces {
             traces.shutdown().await;
         }
@@ -103,7 +113,11 @@ fn serve(runtime: Runtime, config: Config, traces: Option<Traces>) -> anyhow::Re
     outcome
 }
 
-async fn serve_until_signal(config: Config, traces: Option<Traces>) -> anyhow::Result<()> {
+async fn serve_until_signal(
+    config: Config,
+    supervisor: Supervisor,
+    traces: Option<Traces>,
+) -> anyhow::Result<()> {
     let signals = Signals::listen().context("failed to listen to signals")?;
     let node = Node::builder().config(config).traces(traces).build()?;
     let config = node.config();
@@ -129,14 +143,17 @@ async fn serve_until_signal(config: Config, traces: Option<Traces>) -> anyhow::R
         console: announce(console.as_ref(), "the console")?,
         metrics: announce(metrics.as_ref(), "metrics")?,
     };
-    banner::print(node.config(), ports);
+    if logs::Reader::of(&supervisor) == logs::Reader::Anybody {
+        banner::print(node.config(), ports);
+    }
+    supervisor.is_ready(address);
     let listeners = Listeners {
         main,
         broadcast,
         metrics,
         console,
     };
-    let serving = Box::pin(node.serve(listeners, signals.first()));
+    let serving = Box::pin(node.serve(listeners, signals.first(supervisor)));
     tokio::select! {
         () = serving => {}
         () = reload(&node, hangup) => {}
@@ -240,14 +257,25 @@ impl Signals {
     }
 
     /// Waits for the first signal. The second one ends the process at once.
-    async fn first(mut self) {
+    async fn first(mut self, supervisor: Supervisor) {
         self.next().await;
+        supervisor.is_stopping();
         info!("Stopping; a second signal stops at once");
         tokio::spawn(async move {
             self.next().await;
             warn!("Stopped at once");
             std::process::exit(1);
         });
+    }
+}
+
+/// Says what is wrong with the options. In the journal each line of it is an error.
+fn refuse(message: &str, supervisor: &Supervisor) {
+    if supervisor.keeps_journal_of(&std::io::stderr()) {
+        let lines = message.lines().map(|line| format!("<3>{line}\n"));
+        complain(&lines.collect::<String>());
+    } else {
+        complain(message);
     }
 }
 

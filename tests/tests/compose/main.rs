@@ -7,4 +7,5 @@ mod observability;
 mod prometheus;
 mod promtool;
 mod services;
+mod supervised;
 mod systemd;

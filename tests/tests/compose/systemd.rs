@@ -47,6 +47,8 @@ fn what_the_unit_says_of_the_program_is_so() -> Result<()> {
     assert_eq!(status.to_string(), never_again);
     assert_eq!(value(&unit, "ExecReload")?, "/bin/kill -HUP $MAINPID");
     for (name, wanted) in [
+        ("StartLimitIntervalSec", "0"),
+        ("Type", "notify"),
         ("ExecStart", "/usr/bin/pollux"),
         ("EnvironmentFile", "-/etc/pollux/pollux.env"),
         ("DynamicUser", "yes"),
@@ -60,6 +62,8 @@ fn what_the_unit_says_of_the_program_is_so() -> Result<()> {
     }
     let filters = values(&unit, "SystemCallFilter");
     assert_eq!(filters, ["@system-service", "~@privileged @resources"]);
+    // systemd would give it to the service's user, who is to write nothing but its state.
+    assert!(values(&unit, "ConfigurationDirectory").is_empty());
     // The metrics of the process would lose when it was started.
     assert!(values(&unit, "ProcSubset").is_empty());
     Ok(())
@@ -101,5 +105,41 @@ fn what_the_debian_package_brings_is_there() -> Result<()> {
         sources.push(source);
     }
     assert!(sources.contains(&SYSCTL) && sources.contains(&"deploy/systemd"));
+    // Without a directory for scripts there are none, and nothing is stopped or restarted.
+    assert!(sources.contains(&"deploy/systemd/debian"));
+    let purge = read("deploy/systemd/debian/postrm")?;
+    assert!(purge.lines().any(|line| line == "#DEBHELPER#"));
+    assert!(package.contains(r#"pollux.env", "etc/pollux/", "600"]"#));
+    Ok(())
+}
+
+#[test]
+fn the_options_that_the_package_brings_change_nothing() -> Result<()> {
+    let options = path("deploy/systemd/etc/pollux.toml");
+    let options = options.to_str().context("not text")?;
+    let output = run(&["--config_path", options, "config", "check"], &[])?;
+    assert!(output.status.success(), "{output:?}");
+    let settings = ["pollux.toml", "pollux.env"].map(|name| format!("deploy/systemd/etc/{name}"));
+    for name in settings {
+        let text = read(&name)?;
+        let set = text
+            .lines()
+            .find(|line| !line.is_empty() && !line.starts_with('#'));
+        assert_eq!(set, None, "{name}");
+        // What is commented out has to be an option still.
+        for line in text.lines().filter_map(|line| line.strip_prefix('#')) {
+            let Some((option, _)) = line.split_once('=').filter(|_| !line.starts_with(' ')) else {
+                continue;
+            };
+            let option = option.trim().trim_start_matches("POLLUX_").to_lowercase();
+            let documented = format!("| `--{option}` |");
+            let configured = format!("| `{option}` |");
+            let page = read("docs/configuration.md")?;
+            assert!(
+                page.contains(&documented) || page.contains(&configured),
+                "{option}"
+            );
+        }
+    }
     Ok(())
 }

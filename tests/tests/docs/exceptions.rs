@@ -58,6 +58,7 @@ pub(crate) fn all() -> impl Iterator<Item = Exception> {
 const DOCKER: How = NotRun("takes a Docker Engine; tests/compose-smoke is where it runs");
 const CLUSTER: How = NotRun("takes a cluster; tests/helm runs helm and what its pods run");
 const ROOT: How = NotRun("changes the machine");
+const SYSTEMD: How = NotRun("takes systemd; tests/systemd-smoke is where it runs");
 const MEASURES: How = NotRun("measures for minutes");
 const TESTS: How = NotRun("is what runs this test");
 /// What takes a browser, or a library from npm.
@@ -178,7 +179,9 @@ const ALL: &[(&str, Blocks)] = &[
         "docs/operate.md",
         &[
             ("docker run --rm -e JAEGER", DOCKER),
+            ("sudo apt install ./target", SYSTEMD),
             ("sudo install", ROOT),
+            ("sudo systemd-run", SYSTEMD),
         ],
     ),
     (

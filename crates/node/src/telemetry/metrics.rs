@@ -144,7 +144,7 @@ impl Metrics {
             broker_up: make.gauge("broker_up", "1 if the broker can be reached")?,
             memory_limit: make.gauge(
                 "memory_limit_bytes",
-                "Bytes of memory that the container may use, or the machine has",
+                "Bytes of memory that the service or container may use, or the machine has",
             )?,
             history_streams: make.gauge("history_streams", "Streams the memory broker knows")?,
             history_bytes: make.gauge("history_bytes", "Bytes of history in the memory broker")?,
