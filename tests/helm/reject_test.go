@@ -117,7 +117,7 @@ data:
 
 func TestNotes(t *testing.T) {
 	t.Parallel()
-	test := "kubectl --namespace realtime rollout status deployment/chat-pollux && helm test chat --namespace realtime --logs"
+	test := "kubectl --namespace realtime rollout status deployment/chat-pollux-nginx && helm test chat --namespace realtime --logs"
 	for name, wanted := range map[string]struct{ there, absent []string }{
 		"default": {
 			[]string{test, "port-forward service/chat-pollux-nginx 8080:80", "MAY CONNECT, SUBSCRIBE AND PUBLISH", "The bundled Redis is one server"},

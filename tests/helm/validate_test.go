@@ -288,6 +288,12 @@ func hasPort(pod core.PodTemplateSpec, name string) bool {
 	})
 }
 
+// Those that the level "restricted" of every Kubernetes that the chart allows lets through.
+var safeSysctls = []string{
+	"kernel.shm_rmid_forced", "net.ipv4.ip_local_port_range", "net.ipv4.ip_local_reserved_ports",
+	"net.ipv4.ip_unprivileged_port_start", "net.ipv4.ping_group_range", "net.ipv4.tcp_syncookies",
+}
+
 // checkPod is what the level "restricted" of the Pod Security Standards asks for, and what pods need to start.
 func (c *cluster) checkPod(id string, pod core.PodTemplateSpec) {
 	wrong := func(format string, arguments ...any) {
@@ -298,6 +304,13 @@ func (c *cluster) checkPod(id string, pod core.PodTemplateSpec) {
 	if context == nil || context.RunAsNonRoot == nil || !*context.RunAsNonRoot || *context.RunAsUser == 0 ||
 		context.SeccompProfile.Type != core.SeccompProfileTypeRuntimeDefault {
 		wrong("may be root, or make any system call")
+	}
+	if context != nil {
+		for _, sysctl := range context.Sysctls {
+			if !slices.Contains(safeSysctls, sysctl.Name) {
+				wrong("Pod Security would refuse the sysctl %s", sysctl.Name)
+			}
+		}
 	}
 	if spec.HostNetwork || spec.HostPID || spec.HostIPC {
 		wrong("shares something with its machine")
@@ -353,15 +366,26 @@ func (c *cluster) checkPod(id string, pod core.PodTemplateSpec) {
 // The grace period is what a node needs, whatever it was given.
 func TestGracePeriod(t *testing.T) {
 	for arguments, seconds := range map[string]int64{
-		"": 10 + 30 + 10,
+		"": 40 + 30 + 10,
 		"shutdown.delay=0,shutdown.timeout=0,shutdown.margin=2": 2,
-		"shutdown.timeout=120": 10 + 120 + 10,
+		"shutdown.timeout=120": 40 + 120 + 10,
 	} {
 		all := objects(t, rendered(t, "--set", arguments))
 		found := decode[apps.Deployment](t, find(t, all, "Deployment", "pollux"))
 		if got := *found.Spec.Template.Spec.TerminationGracePeriodSeconds; got != seconds {
 			t.Errorf("%q: %d, not %d", arguments, got, seconds)
 		}
+	}
+}
+
+// `helm test --logs` asks for the log of a pod by the name of every hook, after hooks are deleted.
+func TestLogsOfTheTestCanBeRead(t *testing.T) {
+	all := objects(t, rendered(t))
+	if text := string(find(t, all, "ConfigMap", "pollux-test").text); strings.Contains(text, "helm.sh/hook") {
+		t.Errorf("a hook that has no log:\n%s", text)
+	}
+	if text := string(find(t, all, "Pod", "pollux-test").text); strings.Contains(text, "hook-succeeded") {
+		t.Errorf("its log is gone when it is asked for:\n%s", text)
 	}
 }
 
