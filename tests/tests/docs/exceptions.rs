@@ -56,7 +56,7 @@ pub(crate) fn all() -> impl Iterator<Item = Exception> {
 }
 
 const DOCKER: How = NotRun("takes a Docker Engine; tests/compose-smoke is where it runs");
-const CLUSTER: How = NotRun("takes a cluster; tests/helm runs helm and what its pods run");
+const CLUSTER: How = NotRun("takes a cluster; tests/helm/on-cluster is where it runs");
 const ROOT: How = NotRun("changes the machine");
 const SYSTEMD: How = NotRun("takes systemd; tests/systemd-smoke is where it runs");
 const MEASURES: How = NotRun("measures for minutes");

@@ -65,10 +65,6 @@ mod tests {
     }
 
     #[test]
-    #[expect(
-        clippy::disallowed_types,
-        reason = "the process's own time is what is looked at"
-    )]
     fn a_twentieth_of_a_second_of_work_is_seen() {
         let seen = || {
             let families = families();
