@@ -100,7 +100,7 @@ fn what_the_debian_package_brings_is_there() -> Result<()> {
     let mut sources = Vec::new();
     for part in package.split('"').filter(|part| part.starts_with("../../")) {
         let source = part.trim_start_matches("../../");
-        let source = source.strip_suffix("/*.md").unwrap_or(source);
+        let source = source.split("/*.").next().unwrap_or(source);
         assert!(path(source).exists(), "{source}");
         sources.push(source);
     }
