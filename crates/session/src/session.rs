@@ -49,7 +49,7 @@ pub struct Shared {
     pub watcher: Option<Arc<dyn Watcher>>,
 }
 
-/// See [`Delivery::watch`].
+/// See [`Delivery::watch`](crate::Delivery::watch).
 pub trait Watcher: fmt::Debug + Send + Sync {
     /// What became of an answer is known.
     fn note(&self, answer: AnswerId, fate: Fate);
